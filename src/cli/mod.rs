@@ -44,8 +44,6 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the records of a spool segment or a ledger file.
-    Inspect(inspect::Args),
     /// See it work: a sample campaign, killed and resumed, on this machine only.
     Demo(demo::Args),
     /// Send a campaign, or resume it.
@@ -60,6 +58,8 @@ enum Command {
     Report(report::Args),
     /// Build the accounting files of a campaign's newest run again from its ledger.
     Account(account::Args),
+    /// Show the records of a spool segment or a ledger file.
+    Inspect(inspect::Args),
 }
 
 /// Does what the command line says.
