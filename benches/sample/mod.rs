@@ -1,5 +1,7 @@
 //! sample — a newsletter of usual size for the benchmarks: 2 KB of text, 7 KB of HTML.
 
+#![allow(dead_code, reason = "each benchmark uses a part of this")]
+
 use std::fmt::Write;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
