@@ -52,20 +52,26 @@ impl<R: Ring> Delivery<'_, R> {
         }
     }
 
-    /// A connection ended before any message was bound to it. While others carry messages, that
-    /// tells how many the receiver wants; if none does, the receiver cannot be reached, and the
-    /// message that would have been the next is charged with the attempt.
-    fn unreached(&mut self, conn: ConnId, end: &End) {
-        let now = self.ring.now();
+    /// A connection came to nothing before any message was bound to it. While others carry
+    /// messages, that tells how many the receiver wants; if none does, the receiver cannot be
+    /// reached, and the message that would have been the next, given back here, is charged with the
+    /// attempt.
+    fn charged(&mut self) -> Option<Tag> {
+        let (now, utc) = (self.ring.now(), self.ring.utc());
         if self.carrying > 0 {
-            return self.lane.narrow(self.carrying, now);
+            self.lane.narrow(self.carrying, now);
+            return None;
         }
         if !self.lane.trouble(now) || self.stopping {
-            return;
+            return None;
         }
-        let Some(tag) = self.store.take_first_ready() else { return };
-        let utc = self.ring.utc();
+        let tag = self.store.take_first_ready()?;
         self.store.item(tag).begin(now, utc);
+        Some(tag)
+    }
+
+    fn unreached(&mut self, conn: ConnId, end: &End) {
+        let Some(tag) = self.charged() else { return };
         match end {
             End::Refused(Stage::Quit, reply) => self.replied(conn, tag, Stage::Ehlo, reply),
             End::Refused(stage, reply) => self.replied(conn, tag, *stage, reply),
@@ -77,16 +83,7 @@ impl<R: Ring> Delivery<'_, R> {
 
     /// Not even a socket could be had.
     pub(super) fn no_socket(&mut self, to: std::net::SocketAddr, why: &std::io::Error) {
-        let now = self.ring.now();
-        if self.carrying > 0 {
-            return self.lane.narrow(self.carrying, now);
-        }
-        if !self.lane.trouble(now) {
-            return;
-        }
-        let Some(tag) = self.store.take_first_ready() else { return };
-        let utc = self.ring.utc();
-        self.store.item(tag).begin(now, utc);
+        let Some(tag) = self.charged() else { return };
         let verdict = judge_failure(Stage::Connect, Failure::Unreachable);
         let words = format!("no connection to {to}: {why}");
         let finding = Finding { verdict, stage: Stage::Connect, reply: None, words: &words };
