@@ -160,12 +160,10 @@ impl Closing<'_> {
         let run = &self.manifest.run;
         let ledger_dir = self.dir.file("ledger");
         let index = Index::open(&self.dir.file("recipients.idx")).map_err(|e| broken(&e))?;
-        let (book, tail) =
-            ledger::recover(&ledger_dir, run, index.rows()).map_err(|error| broken(&error))?;
         let mut reading = Reading::default();
-        ledger::replay(&ledger_dir, run, &mut |_, record| {
+        let (book, tail) = ledger::recover_seeing(&ledger_dir, run, index.rows(), &mut |record| {
             if let Record::Outcome(outcome) = record {
-                reading.see(&outcome);
+                reading.see(outcome);
             }
         })
         .map_err(|error| broken(&error))?;

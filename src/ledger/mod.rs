@@ -38,7 +38,7 @@ pub use book::{Book, Counts, Impossible, Standing, Step};
 pub use error::{Damage, LedgerError};
 pub use format::RUN_ID_MAX;
 pub use record::{NOTE_TEXT_MAX, Record};
-pub use replay::{Tail, Torn, recover, replay};
+pub use replay::{Tail, Torn, recover, recover_seeing, replay};
 pub use volume::{Kept, Records, Shelf, Volume};
 pub use writer::{FRAME_BYTES_MAX, Writer};
 

@@ -67,8 +67,22 @@ pub fn replay(
 /// # Errors
 /// As [`replay`], and [`LedgerError::Impossible`] when the records contradict each other.
 pub fn recover(dir: &Path, run_id: &str, rows: u32) -> Result<(Book, Tail), LedgerError> {
+    recover_seeing(dir, run_id, rows, &mut |_| {})
+}
+
+/// As [`recover`], and hands each record to `see` on the way, so that one reading serves both.
+///
+/// # Errors
+/// As [`recover`].
+pub fn recover_seeing(
+    dir: &Path,
+    run_id: &str,
+    rows: u32,
+    see: &mut dyn FnMut(&Record<'_>),
+) -> Result<(Book, Tail), LedgerError> {
     let mut book = Book::new(rows);
     let tail = replay_until(dir, run_id, &mut |at, record| {
+        see(&record);
         book.apply(at, &record).map_err(|source| LedgerError::Impossible { at, source })
     })?;
     Ok((book, tail))
