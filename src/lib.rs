@@ -12,6 +12,7 @@
 
 // Level 0: words. They know std and libraries that are tables or searches (idna, memchr, strsim).
 pub mod address;
+pub mod destination;
 pub mod limits;
 pub mod outcome;
 pub mod problem;
@@ -24,12 +25,14 @@ pub mod dkim;
 pub mod message;
 pub mod rates;
 pub mod recipients;
+pub mod routes;
 pub mod smtp;
 pub mod template;
 
 // Level 2: the kernel's side: files that must survive a crash, mapped memory, sockets, deadlines,
 // the clock.
 pub mod ledger;
+pub mod resolver;
 pub mod ring;
 pub mod rundir;
 pub mod spool;
@@ -37,10 +40,12 @@ pub mod spool;
 // Level 3: stages. They never import each other.
 pub mod account;
 pub mod deliver;
+pub mod history;
 pub mod prepare;
 
-// Level 4: what a run leaves for people to read.
+// Level 4: what a run leaves for people to read, and what it would do in virtual time.
 pub mod report;
+pub mod simulate;
 
 // Level 5: the front.
 pub mod cli;

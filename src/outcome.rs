@@ -68,6 +68,9 @@ numbered! {
         InDoubt = 5 "in_doubt",
         /// This row cannot be made into a message; nothing was sent. Counts as an exclusion.
         Failed = 6 "failed",
+        /// The operator ended the run before its turn came; nothing was sent, or nothing was
+        /// accepted.
+        Cancelled = 7 "cancelled",
     }
 }
 
@@ -150,6 +153,36 @@ numbered! {
     }
 }
 
+numbered! {
+    /// What keeps the messages of a group waiting; the limit in force when an attempt began.
+    Binding {
+        /// Nothing: it goes as fast as it comes.
+        Nothing = 0 "nothing",
+        /// The rate of one source at the provider.
+        Rate = 1 "rate",
+        /// The rate of all sources at the provider together.
+        RateTotal = 2 "rate_total",
+        /// The connections of one source to the provider.
+        Connections = 3 "connections",
+        /// The connections of all sources to the provider together.
+        ConnectionsTotal = 4 "connections_total",
+        /// The run's own ceiling over all providers.
+        Ceiling = 5 "ceiling",
+        /// The warm-up of the sources: the day's or the hour's share is used up.
+        WarmUp = 6 "warm_up",
+        /// A pause that the provider's replies demanded.
+        Pause = 7 "pause",
+        /// A stop until somebody acts.
+        Halt = 8 "halt",
+        /// Rendering and signing do not keep up.
+        Preparation = 9 "preparation",
+        /// The receiver cannot be reached.
+        Unreachable = 10 "unreachable",
+        /// Only retries are left, and none is due.
+        Retry = 11 "retry",
+    }
+}
+
 /// An enhanced status code: class, subject, detail (RFC 3463).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Enhanced(pub u8, pub u16, pub u16);
@@ -214,6 +247,12 @@ pub struct Outcome<'a> {
     pub size: u32,
     /// The receiver's host name, as routed.
     pub host: &'a str,
+    /// The group of mail hosts whose limits held: the provider's name, or that of its first host.
+    pub provider: &'a str,
+    /// The rule that judged the reply; empty when none did.
+    pub rule: &'a str,
+    /// The limit for which the message had waited last.
+    pub limit: Binding,
     /// The final reply's text (lines joined by a blank), or our own words for a failure without a
     /// reply. UTF-8, at most [`crate::limits::RESPONSE_TEXT_MAX`] octets.
     pub response: &'a str,
@@ -245,6 +284,9 @@ impl<'a> Outcome<'a> {
             data: Duration::ZERO,
             size: 0,
             host: "",
+            provider: "",
+            rule: "",
+            limit: Binding::Nothing,
             response: clipped(response),
         }
     }

@@ -4,7 +4,9 @@
 //! and comes back empty, and everything else that crosses is a few words.
 
 use super::Segment;
+use crate::destination::{DomainNo, GroupNo, SiteNo, SourceNo};
 use crate::outcome::{Kind, Row};
+use crate::rates::Retry;
 use crate::units::Utc;
 
 /// From preparation to delivery.
@@ -13,6 +15,9 @@ pub enum Feed {
     Segment(Segment),
     /// What became of a row without any connection; it only has to be recorded.
     Fate(Fate),
+    /// Whether a group wants more messages than can be made for now: its rows that are left wait
+    /// for their next attempt, or are under way.
+    Dry(GroupNo, bool),
 }
 
 /// The end of a message that never reached a connection.
@@ -20,9 +25,12 @@ pub enum Feed {
 pub struct Fate {
     /// Which row.
     pub row: Row,
+    /// The group that it had; `None` if its mail hosts were never found.
+    pub group: Option<GroupNo>,
     /// Which attempt would have been next.
     pub attempt: u16,
-    /// [`Kind::Failed`] or [`Kind::Expired`].
+    /// [`Kind::Failed`], [`Kind::Expired`], [`Kind::Cancelled`], or [`Kind::Bounced`] of a dead
+    /// domain.
     pub kind: Kind,
     /// When the first attempt began; the time of this fate if there was none.
     pub first_attempt: Utc,
@@ -36,7 +44,19 @@ pub enum Back {
     Segment(Segment),
     /// A message that wants another attempt later.
     Again(Again),
-    /// So many messages of those handed over have met their outcome.
+    /// A message that was handed over and not attempted: it is the next of its group again. It ends
+    /// the wants of that group.
+    Returned(Again),
+    /// So many more messages of this group could begin soon. Nothing is made that nobody wants.
+    Want(GroupNo, u32),
+    /// No message of this group (or, without one, of the run) is to be made any more; each of them
+    /// that is left becomes a fate of this kind, for this reason.
+    GiveUp(Option<GroupNo>, Kind, String),
+    /// A domain whose mail hosts could not be found at first has them now. The group may be new, so
+    /// its retry schedule comes along.
+    Routed(DomainNo, SiteNo, GroupNo, Retry),
+    /// So many messages and fates of those handed over are off delivery's hands: they have met
+    /// their outcome, or went back before this, as [`Back::Again`] or [`Back::Returned`].
     Settled(u32),
 }
 
@@ -49,6 +69,13 @@ pub struct Again {
     pub row: Row,
     /// Which attempt will be next.
     pub attempt: u16,
-    /// When the first attempt began.
-    pub first_attempt: Utc,
+    /// When the first attempt began; `None` until there was one.
+    pub first_attempt: Option<Utc>,
+    /// The site that takes its mail.
+    pub site: SiteNo,
+    /// The group of that site.
+    pub group: GroupNo,
+    /// The source of the last attempt, where the next one should come from the same: a greylist
+    /// knows the sender by it.
+    pub source: Option<SourceNo>,
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  0 magic "msg1"   4 CRC-32C of all that follows, padding included
-//!  8 length u32    12 row u32          16 attempt u16  18 mail_from u16  20 rcpt_to u16  22 0 u16
-//! 24 message u32   28 0 u32            32 spooled i64  40 first_attempt i64
+//!  8 length u32    12 row u32          16 attempt u16  18 mail_from u16  20 rcpt_to u16
+//! 22 source u16, from 1, 0 for any     24 message u32  28 site u32
+//! 32 spooled i64  40 first_attempt i64, the least of all for none
 //! 48 mail_from, rcpt_to, message, zeros to a multiple of 8
 //! ```
 //!
@@ -15,6 +16,7 @@ use std::ops::Range;
 use crc_fast::crc32_iscsi;
 use memchr::memmem;
 
+use crate::destination::{SiteNo, SourceNo};
 use crate::outcome::Row;
 use crate::units::Utc;
 
@@ -23,6 +25,8 @@ pub(super) const HEAD: usize = 48;
 
 const MAGIC: [u8; 4] = *b"msg1";
 const COVERED_AT: usize = 8;
+/// In place of the time of a first attempt that was not made.
+const NEVER: i64 = i64::MIN;
 
 /// What is known of a message beside its envelope and octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,21 +37,19 @@ pub struct RecordHead {
     pub attempt: u16,
     /// When it was rendered.
     pub spooled: Utc,
-    /// When its first attempt began.
-    pub first_attempt: Utc,
+    /// When its first attempt began; `None` until there was one.
+    pub first_attempt: Option<Utc>,
+    /// The site that takes its mail.
+    pub site: SiteNo,
+    /// The source that it must come from, if its last attempt bound it to one.
+    pub source: Option<SourceNo>,
 }
 
 /// One message of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Which message.
-    pub row: Row,
-    /// Which attempt it was rendered for, from 1.
-    pub attempt: u16,
-    /// When it was rendered.
-    pub spooled: Utc,
-    /// When its first attempt began.
-    pub first_attempt: Utc,
+    /// What is known of it beside the following.
+    pub head: RecordHead,
     /// The reverse path, without brackets; empty for the null path.
     pub mail_from: &'a str,
     /// The forward path, without brackets.
@@ -127,11 +129,13 @@ pub(super) fn put(
     octets[16..18].copy_from_slice(&head.attempt.to_le_bytes());
     octets[18..20].copy_from_slice(&u16::try_from(mail_from.len()).expect(fits).to_le_bytes());
     octets[20..22].copy_from_slice(&u16::try_from(rcpt_to.len()).expect(fits).to_le_bytes());
-    octets[22..24].fill(0);
+    let source = head.source.map_or(0, |source| u16::try_from(source.0 + 1).expect(fits));
+    octets[22..24].copy_from_slice(&source.to_le_bytes());
     octets[24..28].copy_from_slice(&u32::try_from(message).expect(fits).to_le_bytes());
-    octets[28..32].fill(0);
+    octets[28..32].copy_from_slice(&head.site.0.to_le_bytes());
     octets[32..40].copy_from_slice(&head.spooled.0.to_le_bytes());
-    octets[40..48].copy_from_slice(&head.first_attempt.0.to_le_bytes());
+    let first_attempt = head.first_attempt.map_or(NEVER, |first| first.0);
+    octets[40..48].copy_from_slice(&first_attempt.to_le_bytes());
     let checksum = crc32_iscsi(&octets[COVERED_AT..]);
     octets[4..8].copy_from_slice(&checksum.to_le_bytes());
 }
@@ -168,7 +172,9 @@ impl Form {
                 row: Row(u32_at(head, 12)),
                 attempt: u16_at(head, 16),
                 spooled: Utc(i64_at(head, 32)),
-                first_attempt: Utc(i64_at(head, 40)),
+                first_attempt: Some(Utc(i64_at(head, 40))).filter(|first| first.0 != NEVER),
+                site: SiteNo(u32_at(head, 28)),
+                source: u16_at(head, 22).checked_sub(1).map(|source| SourceNo(source.into())),
             },
             length: usize::try_from(u32_at(head, 8)).ok()?,
             mail_from: u16_at(head, 18).into(),
@@ -200,12 +206,8 @@ impl Form {
     /// The record; none when its envelope is not text.
     pub(super) fn record<'a>(&self, octets: &'a [u8]) -> Option<Record<'a>> {
         let (mail_from, rest) = octets[HEAD..].split_at(self.mail_from);
-        let RecordHead { row, attempt, spooled, first_attempt } = self.head;
         Some(Record {
-            row,
-            attempt,
-            spooled,
-            first_attempt,
+            head: self.head,
             mail_from: std::str::from_utf8(mail_from).ok()?,
             rcpt_to: std::str::from_utf8(&rest[..self.rcpt_to]).ok()?,
             message: &octets[self.message()],
@@ -231,11 +233,19 @@ mod tests {
 
     use super::*;
 
+    const HEAD: RecordHead = RecordHead {
+        row: Row(7),
+        attempt: 2,
+        spooled: Utc(-3),
+        first_attempt: Some(Utc(4)),
+        site: SiteNo(70_000),
+        source: Some(SourceNo(15)),
+    };
+
     fn octets(message: &[&[u8]]) -> Vec<u8> {
-        let head = RecordHead { row: Row(7), attempt: 2, spooled: Utc(-3), first_attempt: Utc(4) };
         let (from, to) = ("bounce+7@example.org", "zoë@example.com");
         let mut octets = vec![0xAA; size(from, to, message)];
-        put(&mut octets, &head, from, to, message);
+        put(&mut octets, &HEAD, from, to, message);
         octets
     }
 
@@ -249,10 +259,7 @@ mod tests {
     fn a_record_survives_only_whole() {
         let octets = octets(&[b"DKIM-Signature: v=1\r\n", b"\r\nhello\r\n"]);
         let expected = Record {
-            row: Row(7),
-            attempt: 2,
-            spooled: Utc(-3),
-            first_attempt: Utc(4),
+            head: HEAD,
             mail_from: "bounce+7@example.org",
             rcpt_to: "zoë@example.com",
             message: b"DKIM-Signature: v=1\r\n\r\nhello\r\n",

@@ -175,12 +175,20 @@ impl Segment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::destination::SiteNo;
     use crate::outcome::Row;
     use crate::spool::{create, dump};
     use crate::units::Utc;
 
     fn head(row: u32) -> RecordHead {
-        RecordHead { row: Row(row), attempt: 1, spooled: Utc(5), first_attempt: Utc(5) }
+        RecordHead {
+            row: Row(row),
+            attempt: 1,
+            spooled: Utc(5),
+            first_attempt: None,
+            site: SiteNo(0),
+            source: None,
+        }
     }
 
     fn segment(bytes: usize) -> (tempfile::TempDir, Segment) {
@@ -200,7 +208,7 @@ mod tests {
             assert_eq!(full, Full { needed: 56, left: 0 }, "round {round}");
             assert_eq!(segment.len(), 2);
             let record = segment.record(1);
-            assert_eq!((record.row, record.mail_from, record.rcpt_to), (Row(2), "a@b", "c@d"));
+            assert_eq!((record.head.row, record.mail_from, record.rcpt_to), (Row(2), "a@b", "c@d"));
             assert_eq!(record.message, b"hello\r\nworld\r\n");
             assert_eq!(&segment.bytes()[segment.message_range(1)], record.message);
             assert_eq!((segment.verify(0), segment.verify(1)), (Ok(()), Ok(())));
