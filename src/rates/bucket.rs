@@ -41,6 +41,8 @@ use crate::units::{Rate, Tick};
 pub struct Bucket {
     /// T, nanoseconds; at least 1.
     interval: u64,
+    /// S, nanoseconds.
+    slack: u64,
     /// When the next message would go if every message went at its ideal time.
     ideal: Tick,
 }
@@ -48,7 +50,33 @@ pub struct Bucket {
 impl Bucket {
     /// A bucket that has sent nothing for a period; its first message may go at `now`.
     pub fn new(rate: Rate, now: Tick) -> Bucket {
-        Bucket { interval: interval(rate), ideal: now }
+        Bucket::with_slack(rate, TIMER_SLACK, now)
+    }
+
+    /// The same where timers are late by another time than [`TIMER_SLACK`]: a rehearsal in
+    /// compressed time has the same timers and shorter intervals.
+    pub fn with_slack(rate: Rate, slack: Duration, now: Tick) -> Bucket {
+        Bucket { interval: interval(rate, slack), slack: nanos(slack), ideal: now }
+    }
+
+    /// The same bucket under another rate. What it admitted before counts as it did; the new rate
+    /// holds from now on.
+    pub fn changed(self, rate: Rate, now: Tick) -> Bucket {
+        let interval = interval(rate, Duration::from_nanos(self.slack));
+        let ideal = Tick(self.ideal.0.max(now.0.saturating_add(interval)));
+        Bucket { interval, ideal, ..self }
+    }
+
+    /// Counts messages that went before the bucket was made; `ages` as for [`Bucket::resumed`].
+    pub fn remember(&mut self, now: Tick, ages: impl IntoIterator<Item = Duration>) {
+        let (mut ahead, mut previous) = (0_u64, u64::MAX);
+        for age in ages {
+            let age = nanos(age).min(previous);
+            ahead = ahead.saturating_sub(previous - age).saturating_add(self.interval);
+            previous = age;
+        }
+        let ahead = if previous == u64::MAX { 0 } else { ahead.saturating_sub(previous) };
+        self.ideal = Tick(now.0.saturating_add(ahead));
     }
 
     /// A bucket that goes on after a restart or under a changed rate.
@@ -60,20 +88,14 @@ impl Bucket {
     /// than the one before it (the wall clock stepped) counts as that one, and unknown ages may be
     /// given as zero; both only delay.
     pub fn resumed(rate: Rate, now: Tick, ages: impl IntoIterator<Item = Duration>) -> Bucket {
-        let interval = interval(rate);
-        let (mut ahead, mut previous) = (0_u64, u64::MAX);
-        for age in ages {
-            let age = nanos(age).min(previous);
-            ahead = ahead.saturating_sub(previous - age).saturating_add(interval);
-            previous = age;
-        }
-        let ahead = if previous == u64::MAX { 0 } else { ahead.saturating_sub(previous) };
-        Bucket { interval, ideal: Tick(now.0.saturating_add(ahead)) }
+        let mut bucket = Bucket::new(rate, now);
+        bucket.remember(now, ages);
+        bucket
     }
 
     /// The earliest time at which [`take`](Self::take) succeeds; it may have passed.
     pub fn next(&self) -> Tick {
-        Tick(self.ideal.0.saturating_sub(nanos(TIMER_SLACK)))
+        Tick(self.ideal.0.saturating_sub(self.slack))
     }
 
     /// Counts one message that goes at `now`.
@@ -96,9 +118,9 @@ impl Bucket {
 }
 
 /// T = ⌊(P + S) / N⌋ + 1 nanoseconds.
-fn interval(rate: Rate) -> u64 {
+fn interval(rate: Rate, slack: Duration) -> u64 {
     assert!(rate.messages > 0, "a rate allows at least one message");
-    let period = rate.period.as_nanos() + TIMER_SLACK.as_nanos();
+    let period = rate.period.as_nanos() + slack.as_nanos();
     u64::try_from(period / u128::from(rate.messages) + 1).unwrap_or(u64::MAX)
 }
 
