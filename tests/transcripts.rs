@@ -22,6 +22,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mailshot::smtp::rules::Rules;
 use mailshot::smtp::session::{End, Envelope, Event, Session, Tag, Wants};
 use mailshot::smtp::verdict::{Action, Failure, Scope, Verdict, judge, judge_failure};
 use mailshot::units::{Tick, duration};
@@ -153,7 +154,7 @@ fn words(event: Event) -> String {
         Event::Body(tag) => format!("body {}", tag.0),
         Event::Accepted(tag, reply) => format!("accepted {} {}", tag.0, reply.code),
         Event::Refused(tag, stage, reply) => {
-            let verdict = verdict(judge(stage, &reply));
+            let verdict = verdict(judge(Rules::shipped(), "", stage, &reply));
             format!("refused {} {} {} = {verdict}", tag.0, stage.word(), reply.code)
         }
         Event::Unfit(tag, failure) => format!("unfit {} {}", tag.0, named(failure)),
@@ -164,7 +165,12 @@ fn words(event: Event) -> String {
         Event::Released(tag) => format!("released {}", tag.0),
         Event::Over(End::Finished) => "over".to_owned(),
         Event::Over(End::Refused(stage, reply)) => {
-            format!("over {} {} = {}", stage.word(), reply.code, verdict(judge(stage, &reply)))
+            format!(
+                "over {} {} = {}",
+                stage.word(),
+                reply.code,
+                verdict(judge(Rules::shipped(), "", stage, &reply))
+            )
         }
         Event::Over(End::Failed(stage, failure)) => {
             format!("over {} {}", stage.word(), named(failure))
@@ -192,14 +198,23 @@ fn verdict(verdict: Verdict) -> String {
         Action::Retry => "retry",
         Action::Fail => "fail",
         Action::Reconnect => "reconnect",
-        Action::Pause => "pause",
+        Action::Suppress => "suppress",
+        Action::Slow => "slow",
+        Action::Pause(_) => "pause",
+        Action::Halt => "halt",
         Action::Doubt => "doubt",
     };
     let scope = match verdict.scope {
         Scope::Recipient => "recipient",
         Scope::Message => "message",
         Scope::Connection => "connection",
-        Scope::Receiver => "receiver",
+        Scope::Domain => "domain",
+        Scope::SourceAtProvider => "source-at-provider",
+        Scope::DomainAtProvider => "domain-at-provider",
+        Scope::CampaignAtProvider => "campaign-at-provider",
+        Scope::Provider => "provider",
+        Scope::Source => "source",
+        Scope::Campaign => "campaign",
     };
     format!("{action} {scope}")
 }

@@ -1,13 +1,13 @@
-//! verdict — what a receiver's reply, or its silence, means for the message and for the route.
+//! verdict — what a receiver's reply, or its silence, means for the message and for all others.
 //!
 //! All meaning of remote behaviour is here and in the table of [`rules`](super::rules). [`judge`]
 //! takes a reply, [`judge_failure`] a connection that ended without one; both answer with what it
 //! is about ([`Scope`]) and what to do ([`Action`]). They cannot fail: what nobody foresaw is
 //! judged by stage and code.
 //!
-//! The rule of thumb, which the tests hold the table to: a reply about *us* (address, name,
-//! signature, pace) never bounces a recipient, a reply about a *recipient* never slows the route.
-//! Hence the stage decides where the text does not:
+//! The law, which no rules file can break: a reply about *us* (address, name, signature, pace)
+//! never suppresses a recipient, a reply about a *recipient* never slows a provider. Hence the
+//! stage decides where the text does not:
 //!
 //! | stage | 4yz | 5yz |
 //! |---|---|---|
@@ -21,10 +21,14 @@
 //! seconds and for a reason that is ours (a missing MX, a listed address). Deferred, the share
 //! waits until somebody mends it, and at the worst expires: a record that accuses no recipient.
 //!
-//! It must not know providers, retry times or how a pause is carried out.
+//! It must not know retry times or how a pause is carried out. Providers are names to it: only the
+//! rules file gives them a meaning.
+
+use std::time::Duration;
 
 use super::reply::{Reply, ReplyFault};
-use super::rules;
+use super::rules::{RuleNo, Rules};
+
 use crate::outcome::{Class, Enhanced, Stage};
 
 /// What a reply or failure means.
@@ -36,6 +40,8 @@ pub struct Verdict {
     pub scope: Scope,
     /// What to do.
     pub action: Action,
+    /// The rule that decided; `None` when stage and code did.
+    pub rule: Option<RuleNo>,
 }
 
 /// What a verdict is about, and so what must be left alone for a while.
@@ -47,8 +53,20 @@ pub enum Scope {
     Message,
     /// This connection: it is used up, broken or out of step, and must be closed.
     Connection,
-    /// Us at this receiver: everything on this route would get the same answer.
-    Receiver,
+    /// The recipient's domain, at a provider that has others.
+    Domain,
+    /// Our source at this provider: everything from it to this provider would get the same answer.
+    SourceAtProvider,
+    /// Our signing, From or return path domain at this provider.
+    DomainAtProvider,
+    /// This campaign at this provider: its content, its links.
+    CampaignAtProvider,
+    /// The provider, whoever sends.
+    Provider,
+    /// Our source, wherever it sends to: its name in DNS, its place on a list.
+    Source,
+    /// This campaign, wherever it goes: its form is broken.
+    Campaign,
 }
 
 /// What to do.
@@ -63,8 +81,15 @@ pub enum Action {
     /// Put the message back at the head of the queue, no attempt counted, and go on with a new
     /// connection. See [`Verdict::for_message`].
     Reconnect,
-    /// Rest the whole route for a while; the message is deferred.
-    Pause,
+    /// Never mail this address again; the message has failed.
+    Suppress,
+    /// Halve the pace and the connections of the scope; the message is deferred.
+    Slow,
+    /// Stop the scope for at least this time, then probe with one connection; the message is
+    /// deferred.
+    Pause(Duration),
+    /// Stop the scope until somebody has mended the cause; the message is kept for then.
+    Halt,
     /// The message may have arrived and nobody can tell (RFC 1047): neither delivered nor to be
     /// sent again without a decision.
     Doubt,
@@ -120,20 +145,18 @@ pub enum Failure {
     NeedsSmtpUtf8,
 }
 
-/// What a reply means at this stage.
+/// What a reply means at this stage. `provider` is the receiver's name in the rate table, or empty
+/// when it has none there; then only the rules that hold for all may decide.
 ///
 /// A reply for which [`Reply::is_closing`] holds ends the connection besides, whatever the scope.
-pub fn judge(stage: Stage, reply: &Reply) -> Verdict {
+pub fn judge(rules: &Rules, provider: &str, stage: Stage, reply: &Reply) -> Verdict {
     if is_expected(stage, reply) {
         return Verdict::ACCEPT;
     }
     if !reply.is_transient() && !reply.is_permanent() {
         return out_of_step(stage, Class::ProtocolErrors);
     }
-    match rules::rule(stage, reply) {
-        Some(rule) => rule.verdict(reply.code),
-        None => by_stage(stage, reply),
-    }
+    rules.verdict(provider, stage, reply).unwrap_or_else(|| by_stage(stage, reply))
 }
 
 /// What a failure means at this stage.
@@ -160,7 +183,7 @@ pub fn judge_failure(stage: Stage, failure: Failure) -> Verdict {
 }
 
 const fn verdict(class: Class, scope: Scope, action: Action) -> Verdict {
-    Verdict { class, scope, action }
+    Verdict { class, scope, action, rule: None }
 }
 
 /// Whether the reply is the one that lets the conversation go on.
@@ -198,7 +221,7 @@ fn by_stage(stage: Stage, reply: &Reply) -> Verdict {
         (Stage::Data | Stage::Dot | Stage::Quit, false) => {
             verdict(class, Scope::Message, Action::Retry)
         }
-        (_, true) => verdict(class, Scope::Receiver, Action::Pause),
+        (_, true) => verdict(class, Scope::SourceAtProvider, Action::Pause(Duration::ZERO)),
         (_, false) => verdict(class, Scope::Connection, Action::Retry),
     }
 }
@@ -260,7 +283,7 @@ mod tests {
     }
 
     fn scope_and_action(stage: Stage, line: &str) -> (Scope, Action) {
-        let it = judge(stage, &reply(line));
+        let it = judge(Rules::shipped(), "", stage, &reply(line));
         (it.scope, it.action)
     }
 
@@ -268,9 +291,9 @@ mod tests {
     fn a_reply_without_words_is_judged_by_its_stage() {
         use {Action::*, Scope::*};
         for (stage, on_4yz, on_5yz) in [
-            (Stage::Banner, (Connection, Retry), (Receiver, Pause)),
-            (Stage::Ehlo, (Connection, Retry), (Receiver, Pause)),
-            (Stage::Mail, (Connection, Retry), (Receiver, Pause)),
+            (Stage::Banner, (Connection, Retry), (SourceAtProvider, Pause(Duration::ZERO))),
+            (Stage::Ehlo, (Connection, Retry), (SourceAtProvider, Pause(Duration::ZERO))),
+            (Stage::Mail, (Connection, Retry), (SourceAtProvider, Pause(Duration::ZERO))),
             (Stage::Rcpt, (Recipient, Retry), (Recipient, Fail)),
             (Stage::Data, (Message, Retry), (Message, Fail)),
             (Stage::Dot, (Message, Retry), (Message, Fail)),
@@ -294,7 +317,11 @@ mod tests {
                     (Stage::Dot, _) => Action::Doubt,
                     _ => Action::Retry,
                 };
-                assert_eq!(judge(stage, &reply(code)).action, expected, "{code} at {stage:?}");
+                assert_eq!(
+                    judge(Rules::shipped(), "", stage, &reply(code)).action,
+                    expected,
+                    "{code} at {stage:?}"
+                );
             }
         }
     }
@@ -361,14 +388,19 @@ mod tests {
             (Stage::Banner, "554 x", Class::PolicyRelated),
             (Stage::Dot, "550 5.0.0 x", Class::Other),
         ] {
-            assert_eq!(judge(stage, &reply(line)).class, class, "{line} at {stage:?}");
+            assert_eq!(
+                judge(Rules::shipped(), "", stage, &reply(line)).class,
+                class,
+                "{line} at {stage:?}"
+            );
         }
     }
 
     #[test]
     fn an_address_that_reads_like_a_listing_stops_no_route() {
         let line = "550 5.1.1 <spamhaus.blacklist@dkim.example>: Recipient address rejected: x";
-        let expected = verdict(Class::BadMailbox, Scope::Recipient, Action::Fail);
-        assert_eq!(judge(Stage::Rcpt, &reply(line)), expected);
+        let it = judge(Rules::shipped(), "", Stage::Rcpt, &reply(line));
+        assert_eq!((it.scope, it.action), (Scope::Recipient, Action::Suppress));
+        assert_eq!(it.rule.map(|rule| Rules::shipped().name(rule)), Some("bad-mailbox"));
     }
 }
