@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 use mailshot::outcome::Row;
 use mailshot::recipients::{
     Counts, Entry, HEAD_OCTETS, Index, IndexWriter, Layout, Options, Reason, RowReader, Sample,
-    intake, read_rows,
+    exclude_domains, intake, read_rows,
 };
 use proptest::prelude::*;
 
@@ -24,11 +24,16 @@ struct Taken {
 
 /// Takes in `octets`; the address is in `email`, and `subject`, if it is there, goes into a header.
 fn take(octets: &[u8]) -> Taken {
+    take_with(octets, None)
+}
+
+/// The same with a column for engagement.
+fn take_with(octets: &[u8], engagement_column: Option<&str>) -> Taken {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("recipients.idx");
     let mut list = tempfile::tempfile().unwrap();
     list.write_all(octets).unwrap();
-    let options = Options { delimiter: None, address_column: "email" };
+    let options = Options { delimiter: None, address_column: "email", engagement_column };
     let head = &octets[..octets.len().min(HEAD_OCTETS)];
     let layout = Layout::read("list.csv", head, &options).unwrap();
     let unsafe_columns: Vec<_> = layout.column("subject").into_iter().collect();
@@ -210,6 +215,82 @@ fn an_excluded_row_does_not_take_the_place_of_a_good_one() {
     let taken = take(b"email,subject\na@x.org,\"x\ny\"\na@x.org,x\na@x.org,y\n");
     assert_eq!(taken.verdicts(), [(2, "unsafe_header"), (4, ""), (5, "duplicate")]);
     assert_eq!(taken.entries[2].detail, 2);
+}
+
+#[test]
+fn domains_are_numbered_as_the_list_first_names_them() {
+    let taken = take(
+        "email,subject\n\
+         a@excluded.example,\"x\ny\"\n\
+         a@b.example,\n\
+         a@A.example.,\n\
+         A@b.EXAMPLE,\n\
+         b@b.Example,\n\
+         a@Bücher.example,\n\
+         b@xn--bcher-kva.example,\n\
+         nobody,\n\
+         b@a.example,\n"
+            .as_bytes(),
+    );
+    let names: Vec<&str> = taken.counts.domains.iter().collect();
+    assert_eq!(names, ["b.example", "a.example", "xn--bcher-kva.example"]);
+    let numbers: Vec<_> =
+        taken.entries.iter().map(|entry| entry.domain.map(|domain| domain.0)).collect();
+    assert_eq!(
+        numbers,
+        [None, Some(0), Some(1), None, Some(0), Some(2), Some(2), None, Some(1)],
+        "excluded rows have none, a duplicate among them"
+    );
+    for entry in taken.entries.iter().filter(|entry| entry.excluded.is_none()) {
+        let domain = entry.domain.expect("an accepted row has a domain");
+        assert_eq!(taken.counts.domains.name(domain), names[domain.index()]);
+    }
+    assert!(taken.entries.iter().all(|entry| entry.engagement == 0));
+    assert_eq!(taken.counts.engagement_unreadable, 0, "there is no such column");
+}
+
+#[test]
+fn engagement_keeps_its_order_and_what_cannot_be_read_is_counted() {
+    let taken = take_with(
+        b"email,opens\na@x.org,3\nb@x.org,2026-03-31T08:00:00Z\nc@x.org,\nd@x.org,often\n\
+        e@x.org, 2.5 \na@x.org,9\nf@x.org,2026-04-01\ng@x.org,-1\n",
+        Some("opens"),
+    );
+    assert_eq!(taken.counts.engagement_unreadable, 2);
+    let mut rows: Vec<_> = taken.entries.iter().map(|e| (e.engagement, e.row.0)).collect();
+    let of = |row: usize| taken.entries[row - 1].engagement;
+    assert_eq!((of(3), of(4), of(6)), (0, 0, 0), "blank, no number, a duplicate");
+    rows.retain(|(engagement, _)| *engagement > 0);
+    rows.sort_unstable();
+    let order: Vec<u32> = rows.into_iter().map(|(_, row)| row).collect();
+    assert_eq!(order, [8, 5, 1, 2, 7]);
+}
+
+#[test]
+fn rows_of_dead_domains_are_counted_as_excluded() {
+    let Taken { mut counts, entries, .. } =
+        take(b"email\na@x.org\nb@dead.example\nnobody\nc@x.org\nd@dead.example\n");
+    let mut index = tempfile::NamedTempFile::new().unwrap();
+    let mut writer = IndexWriter::new(std::io::Cursor::new(Vec::new())).unwrap();
+    for entry in &entries {
+        writer.push(entry).unwrap();
+    }
+    index.write_all(writer.finish().unwrap().get_ref()).unwrap();
+    let name = |domain| counts.domains.name(domain) == "dead.example";
+    let dead =
+        exclude_domains(index.path(), &|domain| name(domain).then_some(Reason::NoSuchDomain));
+    counts.exclude(&dead.unwrap());
+    assert_eq!((counts.rows, counts.accepted, counts.excluded(Reason::NoSuchDomain)), (5, 2, 2));
+    let said: Vec<_> =
+        counts.samples.iter().map(|s| (s.row.0, s.line, s.address.as_str(), &*s.why)).collect();
+    assert_eq!(
+        said,
+        [
+            (2, 3, "***@dead.example", "the domain does not exist"),
+            (3, 4, "n***", "the address has no @"),
+            (5, 6, "***@dead.example", "the domain does not exist"),
+        ]
+    );
 }
 
 #[test]

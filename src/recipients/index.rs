@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! header   0  8  magic "mshotidx"
-//!          8  4  version, 1
+//!          8  4  version, 2
 //!         12  4  rows
 //!         16 16  zero
 //! entry    0  8  offset     of the record's first octet in the list
@@ -12,14 +12,15 @@
 //!         12  4  line       physical line on which the record starts, from 1
 //!         16  4  check      CRC-32/ISCSI of these octets
 //!         20  1  state      0 accepted, else the number of the reason for the exclusion
-//!         21  3  zero
+//!         21  3  engagement larger is more engaged; 0 when nothing is known
 //!         24  4  detail     of a duplicate: the row that has the address first; else 0
-//!         28  4  zero
+//!         28  4  domain     of the address, in the order of the list; all ones for none
 //! ```
 //!
 //! The header is written last, so that a file whose writer died is recognised: until then it is
 //! zero. Version and size are verified when the file is opened, states when entries are read. The
-//! digest of the list belongs to the manifest. Nobody changes an index once it is finished.
+//! digest of the list belongs to the manifest. Once a run has its manifest nobody changes its index
+//! any more; before that, [`super::exclude_domains`] may.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -27,12 +28,25 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::destination::DomainNo;
 use crate::outcome::{Row, numbered};
 
 /// Octets of the header and of each entry.
-const ENTRY_OCTETS: usize = 32;
+pub(super) const ENTRY_OCTETS: usize = 32;
+/// Where in an entry its state stands.
+pub(super) const STATE_AT: usize = 20;
 const MAGIC: &[u8; 8] = b"mshotidx";
-const VERSION: u32 = 1;
+/// Since version 2 an entry has engagement and domain.
+const VERSION: u32 = 2;
+/// In place of the domain of a row that has none.
+const NO_DOMAIN: u32 = u32::MAX;
+/// The most engaged.
+pub const ENGAGEMENT_MAX: u32 = 0x00ff_ffff;
+/// Entries read at a time: 8192 × 32 octets are read in some 30 µs and fit the second-level cache.
+pub(super) const BLOCK: u32 = 8192;
+/// Entries between two wanted ones that are read along rather than cost a call of their own:
+/// copying 4 KiB takes less than one `pread` from the page cache (about 0.5 µs).
+const GAP: u32 = 128;
 
 numbered! {
     /// Why a row is not sent to. The numbers are on disk: they are only ever added to.
@@ -55,6 +69,12 @@ numbered! {
         NeedsSmtputf8 = 8 "needs_smtputf8",
         /// A quote that the row opens is never closed, or text follows where it closes lines later.
         UnclosedQuote = 9 "unclosed_quote",
+        /// The DNS has no such domain (RFC 1035 §4.1.1: name error).
+        NoSuchDomain = 10 "no_such_domain",
+        /// The domain says that it takes no mail (RFC 7505).
+        NullMx = 11 "null_mx",
+        /// The domain exists, but no host with an address takes its mail (RFC 5321 §5.1).
+        NoMailHost = 12 "no_mail_host",
     }
 }
 
@@ -73,8 +93,12 @@ pub struct Entry {
     pub check: u32,
     /// Why it is excluded; `None` when it is accepted.
     pub excluded: Option<Reason>,
+    /// How engaged the recipient is, up to [`ENGAGEMENT_MAX`]; 0 when nothing is known.
+    pub engagement: u32,
     /// Of a duplicate the row that has the address first; else 0.
     pub detail: u32,
+    /// The domain of the address; `None` when intake excluded the row.
+    pub domain: Option<DomainNo>,
 }
 
 impl Entry {
@@ -84,13 +108,19 @@ impl Entry {
         octets[8..12].copy_from_slice(&self.len.to_le_bytes());
         octets[12..16].copy_from_slice(&self.line.to_le_bytes());
         octets[16..20].copy_from_slice(&self.check.to_le_bytes());
-        octets[20] = self.excluded.map_or(0, |reason| reason as u8);
+        assert!(self.engagement <= ENGAGEMENT_MAX, "engagement has 24 bits");
+        let state = self.excluded.map_or(0, |reason| reason as u8);
+        let fourth = self.engagement << 8 | u32::from(state);
+        octets[STATE_AT..24].copy_from_slice(&fourth.to_le_bytes());
         octets[24..28].copy_from_slice(&self.detail.to_le_bytes());
+        let domain = self.domain.map_or(NO_DOMAIN, |domain| domain.0);
+        octets[28..32].copy_from_slice(&domain.to_le_bytes());
         octets
     }
 
-    fn from_octets(row: Row, octets: &[u8; ENTRY_OCTETS]) -> Result<Entry, IndexError> {
-        let excluded = match octets[20] {
+    /// The entry of `row`, as it lies in the index.
+    pub(super) fn from_octets(row: Row, octets: &[u8; ENTRY_OCTETS]) -> Result<Entry, IndexError> {
+        let excluded = match octets[STATE_AT] {
             0 => None,
             number => Some(Reason::from_number(number).ok_or(IndexError::State { row, number })?),
         };
@@ -103,7 +133,9 @@ impl Entry {
             line: number_at(octets, 12),
             check: number_at(octets, 16),
             excluded,
+            engagement: number_at(octets, STATE_AT) >> 8,
             detail: number_at(octets, 24),
+            domain: Some(number_at(octets, 28)).filter(|number| *number != NO_DOMAIN).map(DomainNo),
         })
     }
 }
@@ -154,15 +186,20 @@ impl<W: Write + Seek> IndexWriter<W> {
     /// # Errors
     /// What seeking and writing gave.
     pub fn finish(mut self) -> io::Result<W> {
-        let mut header = [0; ENTRY_OCTETS];
-        header[0..8].copy_from_slice(MAGIC);
-        header[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        header[12..16].copy_from_slice(&self.rows.to_le_bytes());
         self.out.seek(SeekFrom::Start(0))?;
-        self.out.write_all(&header)?;
+        self.out.write_all(&header(self.rows))?;
         self.out.flush()?;
         Ok(self.out)
     }
+}
+
+/// The header of a finished index.
+pub(super) fn header(rows: u32) -> [u8; ENTRY_OCTETS] {
+    let mut header = [0; ENTRY_OCTETS];
+    header[0..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header[12..16].copy_from_slice(&rows.to_le_bytes());
+    header
 }
 
 /// A finished index, read by position; any number of threads may read at once.
@@ -238,6 +275,45 @@ impl Index {
             .collect()
     }
 
+    /// The entries of `rows`, in their order; ascending neighbours are read together.
+    ///
+    /// # Errors
+    /// As [`Index::read`].
+    pub fn entries(&self, rows: &[u32]) -> Result<Vec<Entry>, IndexError> {
+        let mut entries = Vec::with_capacity(rows.len());
+        let mut rest = rows;
+        while let Some(first) = rest.first() {
+            let near = |pair: &[u32]| {
+                let [before, after] = [pair[0], pair[1]];
+                after > before && after - before <= GAP && after - first < BLOCK
+            };
+            let run = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
+            let block = self.read(Row(*first)..Row(rest[run - 1].saturating_add(1)))?;
+            entries.extend(rest[..run].iter().map(|row| block[(row - first) as usize]));
+            rest = &rest[run..];
+        }
+        Ok(entries)
+    }
+
+    /// Shows `by` the entry of every row, in order: for whoever counts or sorts the whole list.
+    ///
+    /// # Errors
+    /// As [`Index::read`]; `by` has then seen the rows before.
+    pub fn each(&self, by: &mut dyn FnMut(&Entry)) -> Result<(), IndexError> {
+        let mut octets = vec![0; BLOCK.min(self.rows) as usize * ENTRY_OCTETS];
+        let mut next = 1;
+        while next <= self.rows {
+            let count = BLOCK.min(self.rows - next + 1);
+            let octets = &mut octets[..count as usize * ENTRY_OCTETS];
+            self.file.read_exact_at(octets, place(Row(next)))?;
+            for (row, octets) in (next..).zip(octets.as_chunks().0) {
+                by(&Entry::from_octets(Row(row), octets)?);
+            }
+            next += count;
+        }
+        Ok(())
+    }
+
     fn known(&self, row: Row) -> Result<(), IndexError> {
         if row.0 == 0 || row.0 > self.rows {
             return Err(IndexError::NoRow { row, rows: self.rows });
@@ -247,7 +323,7 @@ impl Index {
 }
 
 /// Where the entry of `row` lies; rows count from 1 and the header takes the place of row 0.
-fn place(row: Row) -> u64 {
+pub(super) fn place(row: Row) -> u64 {
     u64::from(row.0) * ENTRY_OCTETS as u64
 }
 
@@ -264,7 +340,9 @@ pub enum IndexError {
     #[error("the recipient index was never finished; intake was interrupted")]
     Unfinished,
     /// Written by another version of this program.
-    #[error("the recipient index has version {found}, this program reads {VERSION}")]
+    #[error(
+        "the recipient index has version {found}, this program reads {VERSION}; begin a new run"
+    )]
     Version {
         /// The version in the file.
         found: u32,
@@ -307,7 +385,9 @@ mod tests {
             line: row + 1,
             check: 0xdead_beef,
             excluded,
+            engagement: 0x00ab_cdef,
             detail: 9,
+            domain: excluded.is_none().then_some(DomainNo(row)),
         }
     }
 
@@ -334,19 +414,46 @@ mod tests {
         }
         let index = opened(&written(&entries)).unwrap();
         assert_eq!(index.rows() as usize, entries.len());
-        assert_eq!(index.read(Row(1)..Row(11)).unwrap(), entries);
+        assert_eq!(index.read(Row(1)..Row(14)).unwrap(), entries);
         assert_eq!(index.read(Row(3)..Row(5)).unwrap(), entries[2..4]);
         assert_eq!(index.read(Row(3)..Row(3)).unwrap(), []);
         assert_eq!(index.entry(Row(10)).unwrap(), entries[9]);
+        let mut seen = Vec::new();
+        index.each(&mut |entry| seen.push(*entry)).unwrap();
+        assert_eq!(seen, entries);
+    }
+
+    #[test]
+    fn picked_rows_come_in_the_order_asked_for() {
+        let entries: Vec<Entry> = (1..=3 * BLOCK).map(|row| entry(row, None)).collect();
+        let index = opened(&written(&entries)).unwrap();
+        let far = 2 + BLOCK;
+        for rows in [
+            vec![],
+            vec![7],
+            vec![3, 4, 9, 9, 8, far, 1, 2 + GAP, 3 + 2 * GAP],
+            (1..=3 * BLOCK).collect(),
+            (1..=3 * BLOCK).rev().step_by(1000).collect(),
+        ] {
+            let expected: Vec<Entry> = rows.iter().map(|row| entries[*row as usize - 1]).collect();
+            assert_eq!(index.entries(&rows).unwrap(), expected);
+        }
+        let none = index.entries(&[1, 3 * BLOCK + 1]).unwrap_err().to_string();
+        assert_eq!(none, "there is no row 24577; the list has 24576");
+        let mut seen = Vec::new();
+        index.each(&mut |entry| seen.push(*entry)).unwrap();
+        assert!(seen == entries);
     }
 
     #[test]
     fn the_format_is_the_one_drawn_above() {
-        let octets = written(&[entry(1, Some(Reason::Duplicate))]);
-        let mut expected = b"mshotidx\x01\0\0\0\x01\0\0\0".to_vec();
+        let octets = written(&[entry(1, Some(Reason::Duplicate)), entry(2, None)]);
+        let mut expected = b"mshotidx\x02\0\0\0\x02\0\0\0".to_vec();
         expected.extend([0; 16]);
         expected.extend(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x47\0\0\0\x02\0\0\0\xef\xbe\xad\xde");
-        expected.extend(b"\x03\0\0\0\x09\0\0\0\0\0\0\0");
+        expected.extend(b"\x03\xef\xcd\xab\x09\0\0\0\xff\xff\xff\xff");
+        expected.extend(b"\xef\xcd\xab\x89\x67\x45\x23\x01\x47\0\0\0\x03\0\0\0\xef\xbe\xad\xde");
+        expected.extend(b"\0\xef\xcd\xab\x09\0\0\0\x02\0\0\0");
         assert_eq!(octets, expected);
     }
 
@@ -365,8 +472,8 @@ mod tests {
             "the recipient index was never finished; intake was interrupted"
         );
         assert_eq!(
-            refusal(&|o| o[8] = 2),
-            "the recipient index has version 2, this program reads 1"
+            refusal(&|o| o[8] = 1),
+            "the recipient index has version 1, this program reads 2; begin a new run"
         );
         assert_eq!(
             refusal(&|o| o.truncate(95)),

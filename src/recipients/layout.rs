@@ -29,6 +29,8 @@ pub struct Options<'a> {
     pub delimiter: Option<u8>,
     /// The name of the column with the addresses, exactly as in the header.
     pub address_column: &'a str,
+    /// The name of the column that tells how engaged a recipient is, if there is one.
+    pub engagement_column: Option<&'a str>,
 }
 
 /// How a list is written.
@@ -40,6 +42,8 @@ pub struct Layout {
     pub columns: Vec<String>,
     /// Which column holds the address.
     pub address: usize,
+    /// Which column tells how engaged a recipient is.
+    pub engagement: Option<usize>,
     /// Offset of the first octet after the header's line end.
     pub data: u64,
     /// The physical line on which that octet stands, from 1.
@@ -58,7 +62,7 @@ impl Layout {
             .delimiter
             .or(hint)
             .unwrap_or_else(|| likeliest_delimiter(&head[start..], options.address_column));
-        Header::read(file_name, head, start, delimiter)?.checked(file_name, options.address_column)
+        Header::read(file_name, head, start, delimiter)?.checked(file_name, options)
     }
 
     /// The index of the column called `name`.
@@ -176,8 +180,8 @@ impl Header {
         Ok(Header { delimiter, names, places: places.collect(), end, next_line: lines.line })
     }
 
-    /// The layout, if the names are unique, not empty, and the address is among them.
-    fn checked(self, file_name: &str, address_column: &str) -> Result<Layout, Vec<Problem>> {
+    /// The layout, if the names are unique, not empty, and the wanted ones are among them.
+    fn checked(self, file_name: &str, options: &Options) -> Result<Layout, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut first: HashMap<&str, usize> = HashMap::new();
         for (at, name) in self.names.iter().enumerate() {
@@ -191,25 +195,29 @@ impl Header {
                 problems.push(Problem::new(place(), what, "rename one of the two"));
             }
         }
-        let address = self.names.iter().position(|name| name == address_column);
-        match address {
+        let mut wanted = |what, wanted| {
+            let at = self.names.iter().position(|name| name == wanted);
+            if at.is_none() {
+                problems.insert(0, self.missing(file_name, what, wanted));
+            }
+            at
+        };
+        let engagement = options.engagement_column.and_then(|name| wanted("engagement", name));
+        match wanted("address", options.address_column) {
             Some(address) if problems.is_empty() => Ok(Layout {
                 delimiter: self.delimiter,
                 address,
+                engagement,
                 data: self.end as u64,
                 first_line: self.next_line,
                 columns: self.names,
             }),
-            Some(_) => Err(problems),
-            None => {
-                problems.insert(0, self.missing(file_name, address_column));
-                Err(problems)
-            }
+            _ => Err(problems),
         }
     }
 
-    /// The problem that no column is called `wanted`.
-    fn missing(&self, file_name: &str, wanted: &str) -> Problem {
+    /// The problem that no column is called `wanted`, the one for `what`.
+    fn missing(&self, file_name: &str, what: &str, wanted: &str) -> Problem {
         let names = || self.names.iter().map(String::as_str);
         let place = self.places.first().cloned().unwrap_or_else(|| Place::whole(file_name));
         let lower: Vec<_> = names().map(str::to_lowercase).collect();
@@ -231,7 +239,7 @@ impl Header {
             more => format!(" and {more} more"),
         };
         let help = format!("{near}the columns are {}{more}", shown.join(", "));
-        Problem::new(place, format!("the list has no address column {wanted:?}"), help)
+        Problem::new(place, format!("the list has no {what} column {wanted:?}"), help)
     }
 }
 
@@ -249,7 +257,7 @@ mod tests {
     use super::*;
 
     fn read(head: &[u8]) -> Result<Layout, Vec<String>> {
-        let options = Options { delimiter: None, address_column: "email" };
+        let options = Options { delimiter: None, address_column: "email", engagement_column: None };
         Layout::read("list.csv", head, &options)
             .map_err(|problems| problems.iter().map(Problem::to_string).collect())
     }
@@ -271,17 +279,39 @@ mod tests {
             ("Straße,email\n", b',', &["Straße", "email"], 1, 14, 2),
         ] {
             let columns = columns.iter().map(|name| (*name).to_owned()).collect();
-            let expected = Layout { delimiter, columns, address, data, first_line };
+            let expected =
+                Layout { delimiter, columns, address, engagement: None, data, first_line };
             assert_eq!(read(head.as_bytes()), Ok(expected), "{head:?}");
         }
     }
 
     #[test]
+    fn an_engagement_column_is_found_or_missed_like_the_address() {
+        let read = |head: &[u8], address_column, engagement| {
+            let engagement_column = Some(engagement);
+            let options = Options { delimiter: None, address_column, engagement_column };
+            Layout::read("l", head, &options)
+                .map_err(|problems| problems.iter().map(|p| p.what.clone()).collect::<Vec<_>>())
+        };
+        let layout = read(b"email,opens\n", "email", "opens").unwrap();
+        assert_eq!((layout.address, layout.engagement), (0, Some(1)));
+        assert_eq!(
+            read(b"mail,open\n", "email", "opens").unwrap_err(),
+            [
+                "the list has no address column \"email\"",
+                "the list has no engagement column \"opens\""
+            ]
+        );
+    }
+
+    #[test]
     fn a_given_delimiter_is_not_questioned() {
-        let options = Options { delimiter: Some(b'^'), address_column: "email" };
+        let options =
+            Options { delimiter: Some(b'^'), address_column: "email", engagement_column: None };
         let layout = Layout::read("l", b"a,b^email\n", &options).unwrap();
         assert_eq!((layout.columns.len(), layout.column("email")), (2, Some(1)));
-        let options = Options { delimiter: Some(b'"'), address_column: "email" };
+        let options =
+            Options { delimiter: Some(b'"'), address_column: "email", engagement_column: None };
         let problems = Layout::read("l", b"email\n", &options).unwrap_err();
         assert_eq!(problems[0].what, "'\"' cannot be a delimiter");
     }

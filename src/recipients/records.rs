@@ -226,6 +226,7 @@ mod tests {
             delimiter: b',',
             columns: vec!["e".into(), "n".into()],
             address: 0,
+            engagement: None,
             data: 4,
             first_line: 2,
         };

@@ -173,7 +173,9 @@ mod tests {
             line: 0,
             check: crc32_iscsi(&list[range]),
             excluded: None,
+            engagement: 0,
             detail: 0,
+            domain: None,
         }
     }
 
@@ -236,6 +238,7 @@ mod tests {
             delimiter: b';',
             columns: vec!["n".into(), "e".into()],
             address: 1,
+            engagement: None,
             data: 4,
             first_line: 2,
         };

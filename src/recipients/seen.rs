@@ -1,9 +1,10 @@
-//! seen — which addresses were accepted already, without keeping a single address.
+//! seen — which texts (addresses, domains) occurred already, without keeping a single one.
 //!
-//! A table from a keyed 64-bit hash of the address to the row that has it first. When a hash is
-//! there already the caller compares the two addresses themselves (it reads the earlier row again),
-//! so that two different addresses are never taken for one; a true collision takes the next free
-//! hash. The hash is keyed (SipHash of std, random key), or a list could be made to collide.
+//! A table from a keyed 64-bit hash of the text to the number of what has it first, of an address
+//! the row. When a hash is there already the caller compares the two texts themselves (it reads the
+//! earlier row again), so that two different ones are never taken for one; a true collision takes
+//! the next free hash. The hash is keyed (SipHash of std, random key), or a list could be made to
+//! collide.
 //!
 //! Memory: 17 octets per slot (16 for the pair, 1 for hashbrown's tag) at between 7/16 and 7/8 full
 //! slots, hence 20 to 39 octets per accepted row; while the table doubles, the old half as much
@@ -17,32 +18,32 @@ use crate::outcome::Row;
 
 const _: () = assert!(size_of::<(u64, Row)>() == 16);
 
-/// The addresses that were accepted.
-pub(super) struct Seen<S = RandomState> {
-    first: HashMap<u64, Row, BuildHasherDefault<Identity>>,
+/// The texts that occurred, each with the number of its first owner.
+pub(super) struct Seen<T, S = RandomState> {
+    first: HashMap<u64, T, BuildHasherDefault<Identity>>,
     hasher: S,
 }
 
-impl<S: BuildHasher> Seen<S> {
+impl<T: Copy, S: BuildHasher> Seen<T, S> {
     /// Nothing seen yet.
-    pub(super) fn new(hasher: S) -> Seen<S> {
+    pub(super) fn new(hasher: S) -> Seen<T, S> {
         Seen { first: HashMap::default(), hasher }
     }
 
-    /// The row that had `key` before, or `None`, and then `row` has it from now on.
+    /// The owner that had `key` before, or `None`, and then `owner` has it from now on.
     ///
-    /// `is_key` tells whether an earlier row's key is `key`; its error ends the search.
+    /// `is_key` tells whether an earlier owner's key is `key`; its error ends the search.
     pub(super) fn first<E>(
         &mut self,
         key: &str,
-        row: Row,
-        mut is_key: impl FnMut(Row) -> Result<bool, E>,
-    ) -> Result<Option<Row>, E> {
+        owner: T,
+        mut is_key: impl FnMut(T) -> Result<bool, E>,
+    ) -> Result<Option<T>, E> {
         let mut hash = self.hasher.hash_one(key);
         loop {
             match self.first.entry(hash) {
                 Entry::Vacant(free) => {
-                    free.insert(row);
+                    free.insert(owner);
                     return Ok(None);
                 }
                 Entry::Occupied(taken) if is_key(*taken.get())? => return Ok(Some(*taken.get())),
@@ -96,7 +97,7 @@ mod tests {
     }
 
     /// Feeds `keys` as rows 1, 2, … and gives what each was told.
-    fn told<S: BuildHasher>(mut seen: Seen<S>, keys: &[&str]) -> Vec<Option<u32>> {
+    fn told<S: BuildHasher>(mut seen: Seen<Row, S>, keys: &[&str]) -> Vec<Option<u32>> {
         let is_key = |key: &str, row: Row| Ok::<_, ()>(keys[row.0 as usize - 1] == key);
         (1..)
             .zip(keys)
