@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::Write;
 
+use mailshot::destination::SiteNo;
 use mailshot::dkim::{Key, Signers, generate_ed25519, generate_rsa};
 use mailshot::outcome::Row;
 use mailshot::prepare::{Letterhead, Press, Scratch, Turn};
 use mailshot::problem::Place;
-use mailshot::recipients::{Index, IndexWriter, Layout, Options, intake};
+use mailshot::recipients::{Entry, Index, IndexWriter, Layout, Options, intake};
 use mailshot::template::{Part, Source, Templates};
 use mailshot::units::Utc;
 use rayon::prelude::*;
@@ -25,7 +26,7 @@ fn list(folder: &std::path::Path) -> (File, Layout, Index) {
     }
     let list = File::open(&path).expect("the list");
     let head = std::fs::read(&path).expect("the list");
-    let options = Options { delimiter: None, address_column: "email" };
+    let options = Options { delimiter: None, address_column: "email", engagement_column: None };
     let layout = Layout::read("list.csv", &head, &options).expect("a good list");
     let index_path = folder.join("recipients.idx");
     let mut index = IndexWriter::new(File::create(&index_path).expect("a file")).expect("begun");
@@ -71,11 +72,14 @@ fn press(list: File, layout: Layout) -> Press {
     }
 }
 
+fn turn(entry: Entry) -> Turn {
+    Turn { entry, attempt: 1, first_attempt: None, site: SiteNo(0), source: None }
+}
+
 /// Envelope, signatures and message of every row, made by a pool of so many threads.
 fn printed(press: &Press, index: &Index, threads: usize) -> Vec<(String, String, Vec<u8>)> {
     let entries = index.read(Row(1)..Row(ROWS + 1)).expect("entries");
-    let turns: Vec<Turn> =
-        entries.into_iter().map(|entry| Turn { entry, attempt: 1, first_attempt: None }).collect();
+    let turns: Vec<Turn> = entries.into_iter().map(turn).collect();
     let mut octets = Vec::new();
     let ranges = press.read(&turns, &mut octets).expect("rows");
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");

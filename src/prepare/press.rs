@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use csv::StringRecord;
 
+use crate::destination::{SiteNo, SourceNo};
 use crate::dkim::Signers;
 use crate::message::token::Key;
 use crate::message::{self, Letter, ListUnsubscribe};
@@ -58,8 +59,12 @@ pub struct Printed {
     pub row: Row,
     /// Which attempt.
     pub attempt: u16,
-    /// When the first attempt began; now, if this is the first.
-    pub first_attempt: Utc,
+    /// When the first attempt began; `None` if this is the first.
+    pub first_attempt: Option<Utc>,
+    /// The site that takes its mail.
+    pub site: SiteNo,
+    /// The source that it must come from, if its last attempt bound it to one.
+    pub source: Option<SourceNo>,
     /// The return path.
     pub mail_from: String,
     /// The recipient.
@@ -180,7 +185,9 @@ impl Press {
         Ok(Printed {
             row,
             attempt: turn.attempt,
-            first_attempt: turn.first_attempt.unwrap_or(now),
+            first_attempt: turn.first_attempt,
+            site: turn.site,
+            source: turn.source,
             mail_from: mail_from.expect("the campaign's return path has room for the token"),
             rcpt_to: mailbox.as_str().to_owned(),
             signatures,
