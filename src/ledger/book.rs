@@ -113,6 +113,8 @@ pub struct Counts {
     pub in_doubt: u32,
     /// Final: could not be made.
     pub failed: u32,
+    /// Final: ended by the operator.
+    pub cancelled: u32,
 }
 
 impl Counts {
@@ -126,6 +128,7 @@ impl Counts {
             Standing::Final(Kind::Expired) => &mut self.expired,
             Standing::Final(Kind::InDoubt) => &mut self.in_doubt,
             Standing::Final(Kind::Failed) => &mut self.failed,
+            Standing::Final(Kind::Cancelled) => &mut self.cancelled,
         }
     }
 }
@@ -326,6 +329,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::outcome::Binding;
     use crate::outcome::{Class, Session, Stage};
 
     const FIRST: Utc = Utc(1_795_284_252_000_000);
@@ -350,6 +354,9 @@ mod tests {
             data: Duration::ZERO,
             size: 0,
             host: "",
+            provider: "",
+            rule: "",
+            limit: Binding::Nothing,
             response: "",
         })
     }

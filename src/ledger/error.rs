@@ -85,9 +85,9 @@ pub enum LedgerError {
         /// The run in the file's header.
         found: String,
     },
-    /// The file was written by a later version of this program.
+    /// The file was written by another version of this program.
     #[error(
-        "{} has ledger format {found}, this program reads {known}; use the newer program",
+        "{} has ledger format {found}, this program reads {known}; use the mailshot that wrote it",
         path.display()
     )]
     Version {

@@ -14,8 +14,8 @@ use crate::units::Utc;
 pub(super) const FILE_HEADER: usize = 128;
 /// Octets of a frame before its records.
 pub(super) const FRAME_HEADER: usize = 40;
-/// The version of this format.
-pub(super) const VERSION: u32 = 1;
+/// The version of this format: 2 since outcomes name their provider, rule and limit.
+pub(super) const VERSION: u32 = 2;
 /// Octets of a run id that fit the file header.
 pub const RUN_ID_MAX: usize = 76;
 

@@ -22,6 +22,7 @@
 //! This room knows nothing of SMTP, campaigns or policy.
 
 mod book;
+mod desk;
 mod error;
 mod file;
 mod format;
@@ -35,6 +36,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use book::{Book, Counts, Impossible, Standing, Step};
+pub use desk::Desk;
 pub use error::{Damage, LedgerError};
 pub use format::RUN_ID_MAX;
 pub use record::{NOTE_TEXT_MAX, Record};

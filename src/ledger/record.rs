@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::format::Octets;
 use crate::limits::RESPONSE_TEXT_MAX;
-use crate::outcome::{Class, Enhanced, Kind, Outcome, Row, Session, Stage};
+use crate::outcome::{Binding, Class, Enhanced, Kind, Outcome, Row, Session, Stage};
 use crate::units::Utc;
 
 /// Octets of a note: a few lines of an operator's words.
@@ -25,10 +25,11 @@ const HAS_ENHANCED: u8 = 2;
 
 /// Octets of a record's length, kind, flags and attempt.
 const HEAD: usize = 8;
-/// No record is longer: the two texts of an outcome have 16 bits for their lengths.
-pub(super) const LENGTH_MAX: usize = 2 << 16;
+/// No record is longer: the four texts of an outcome have 16 bits for their lengths.
+pub(super) const LENGTH_MAX: usize = 5 << 16;
 
 /// One statement of the ledger.
+#[expect(clippy::large_enum_variant, reason = "almost every record is an outcome, on the stack")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record<'a> {
     /// The body of this attempt may be on the wire from now on.
@@ -77,8 +78,8 @@ pub(super) fn put_outcome(frame: &mut Vec<u8>, outcome: &Outcome<'_>) {
     assert_eq!(next.is_some(), kind == Kind::Deferred, "exactly a deferral has a next attempt");
     let response = outcome.response;
     assert!(response.len() <= RESPONSE_TEXT_MAX, "response texts are cut before they get here");
-    let host_length = u16::try_from(outcome.host.len()).expect("a host name is below 64 KiB");
-    let response_length = u16::try_from(response.len()).expect("checked above");
+    let texts = [outcome.host, outcome.provider, outcome.rule, response];
+    let lengths = texts.map(|text| u16::try_from(text.len()).expect("names are below 64 KiB"));
     let enhanced = outcome.enhanced.unwrap_or(Enhanced(0, 0, 0));
     let flags = if next.is_some() { HAS_NEXT_ATTEMPT } else { 0 }
         | if outcome.enhanced.is_some() { HAS_ENHANCED } else { 0 };
@@ -95,13 +96,15 @@ pub(super) fn put_outcome(frame: &mut Vec<u8>, outcome: &Outcome<'_>) {
     put(frame, micros(outcome.waited).to_le_bytes());
     put(frame, short_micros(outcome.session.connect).to_le_bytes());
     put(frame, short_micros(outcome.data).to_le_bytes());
-    for number in [outcome.smtp_code, enhanced.1, enhanced.2, host_length, response_length] {
+    for number in [outcome.smtp_code, enhanced.1, enhanced.2].into_iter().chain(lengths) {
         put(frame, number.to_le_bytes());
     }
     put_address(frame, outcome.session.remote);
     put_address(frame, outcome.session.source);
-    frame.extend_from_slice(outcome.host.as_bytes());
-    frame.extend_from_slice(response.as_bytes());
+    frame.push(outcome.limit as u8);
+    for text in texts {
+        frame.extend_from_slice(text.as_bytes());
+    }
     end(frame, start);
 }
 
@@ -193,11 +196,13 @@ fn outcome<'a>(flags: u8, attempt: u16, fields: &mut Octets<'a>) -> Option<Outco
     let data = Duration::from_micros(fields.u32()?.into());
     let (smtp_code, subject, detail) = (fields.u16()?, fields.u16()?, fields.u16()?);
     let enhanced = (flags & HAS_ENHANCED != 0).then_some(Enhanced(enhanced_class, subject, detail));
-    let (host_length, response_length) = (fields.u16()?, fields.u16()?);
+    let (host, provider) = (usize::from(fields.u16()?), usize::from(fields.u16()?));
+    let (rule, response) = (usize::from(fields.u16()?), usize::from(fields.u16()?));
     let (remote, source) = (address(fields)?, address(fields)?);
     let session = Session { key, message_index, remote, source, connect };
-    let host = fields.text(host_length.into())?;
-    let response = fields.text(response_length.into())?;
+    let limit = Binding::from_number(fields.u8()?)?;
+    let (host, provider) = (fields.text(host)?, fields.text(provider)?);
+    let (rule, response) = (fields.text(rule)?, fields.text(response)?);
     Some(Outcome {
         row,
         attempt,
@@ -216,6 +221,9 @@ fn outcome<'a>(flags: u8, attempt: u16, fields: &mut Octets<'a>) -> Option<Outco
         data,
         size,
         host,
+        provider,
+        rule,
+        limit,
         response,
     })
 }
@@ -242,6 +250,9 @@ mod tests {
 
     use super::*;
 
+    /// Where docs/formats.md has the limit.
+    const LIMIT_AT: usize = 136;
+
     prop_compose! {
         fn sessions()(
             key: u64,
@@ -265,9 +276,9 @@ mod tests {
             enhanced in option::of(any::<(u8, u16, u16)>()),
             session in sessions(),
             (took, waited, data) in any::<(u64, u64, u32)>(),
-            host in "[a-z.]{0,253}",
-            response in "\\PC{0,128}",
-        ) -> (Outcome<'static>, String, String) {
+            limit in select(Binding::ALL),
+            texts in ["[a-z.]{0,253}", "\\PC{0,40}", "[a-z-]{0,40}", "\\PC{0,128}"],
+        ) -> (Outcome<'static>, [String; 4]) {
             (Outcome {
                 row: Row(row),
                 attempt,
@@ -286,15 +297,19 @@ mod tests {
                 data: Duration::from_micros(data.into()),
                 size,
                 host: "",
+                provider: "",
+                rule: "",
+                limit,
                 response: "",
-            }, host, response)
+            }, texts)
         }
     }
 
     proptest! {
         #[test]
-        fn an_outcome_comes_back_as_it_was((outcome, host, response) in outcomes()) {
-            let outcome = Outcome { host: &host, response: &response, ..outcome };
+        fn an_outcome_comes_back_as_it_was((outcome, texts) in outcomes()) {
+            let [host, provider, rule, response] = &texts;
+            let outcome = Outcome { host, provider, rule, response, ..outcome };
             let mut octets = Vec::new();
             put_outcome(&mut octets, &outcome);
             prop_assert_eq!(decode(&octets), Some((Record::Outcome(outcome), octets.len())));
@@ -343,6 +358,23 @@ mod tests {
             bad[at] = octet;
             assert_eq!(decode(&bad), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_limit_that_has_no_number_is_refused() {
+        let end = (Kind::Failed, Class::RenderError);
+        let outcome = Outcome::unconnected((Row(7), 1), end, (Utc(2), Utc(1)), "no");
+        let mut octets = Vec::new();
+        put_outcome(&mut octets, &outcome);
+        assert_eq!(octets[LIMIT_AT], Binding::Nothing as u8);
+        octets[LIMIT_AT] = Binding::Retry as u8;
+        let limit = match decode(&octets) {
+            Some((Record::Outcome(outcome), _)) => outcome.limit,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(limit, Binding::Retry, "docs/formats.md says where it is");
+        octets[LIMIT_AT] = 255;
+        assert_eq!(decode(&octets), None);
     }
 
     #[test]
