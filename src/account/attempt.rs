@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::bounce::BounceKind;
 use super::{RunFacts, SourceFacts, response};
-use crate::outcome::{Class, Kind, Outcome};
+use crate::outcome::{Binding, Class, Kind, Outcome};
 use crate::units::Utc;
 
 /// The texts of one attempt, in buffers that the next one reuses.
@@ -78,6 +78,15 @@ impl<'a> Attempt<'a> {
         self.sender.map(|source| source.ehlo_name.as_str())
     }
 
+    pub(super) fn provider(&self) -> Option<&str> {
+        filled(self.outcome.provider)
+    }
+
+    /// The limit for which the message had waited, if it waited for one.
+    pub(super) fn rate_rule(&self) -> Option<&'static str> {
+        Some(self.outcome.limit).filter(|limit| *limit != Binding::Nothing).map(Binding::word)
+    }
+
     pub(super) fn mx_host(&self) -> Option<&str> {
         filled(self.outcome.host)
     }
@@ -133,9 +142,10 @@ impl<'a> Attempt<'a> {
         Some(i64::from(self.outcome.size)).filter(|size| *size > 0)
     }
 
-    /// Whether there was a message at all.
+    /// Whether there was a message at all: not where none could be made, nor where the operator
+    /// ended the row before its turn came. Their number is that of the attempt that was not made.
     fn was_rendered(&self) -> bool {
-        self.outcome.kind != Kind::Failed
+        !matches!(self.outcome.kind, Kind::Failed | Kind::Cancelled)
     }
 
     /// How often the message was tried; an outcome without a message is not a try.
@@ -206,6 +216,9 @@ pub(super) mod tests {
             data: Duration::ZERO,
             size: 0,
             host: "",
+            provider: "",
+            rule: "",
+            limit: Binding::Nothing,
             response: "",
         }
     }
@@ -239,14 +252,17 @@ pub(super) mod tests {
     #[test]
     fn what_was_never_rendered_is_no_attempt() {
         let (run, texts) = (facts(), Texts::default());
-        let failed = Outcome { kind: Kind::Failed, ..outcome() };
-        let attempt = Attempt::new(&run, &failed, &texts);
-        assert_eq!(attempt.attempts(), 0);
-        assert_eq!((attempt.first_attempt_time(), attempt.spooled_time()), (None, None));
-        assert_eq!((attempt.queue_ms(), attempt.dkim_domain()), (None, None));
-        let later = Outcome { attempt: 2, ..failed };
-        let attempt = Attempt::new(&run, &later, &texts);
-        assert_eq!((attempt.attempts(), attempt.first_attempt_time()), (1, Some(Utc(3_000_000))));
+        for kind in [Kind::Failed, Kind::Cancelled] {
+            let unmade = Outcome { kind, ..outcome() };
+            let attempt = Attempt::new(&run, &unmade, &texts);
+            assert_eq!(attempt.attempts(), 0);
+            assert_eq!((attempt.first_attempt_time(), attempt.spooled_time()), (None, None));
+            assert_eq!((attempt.queue_ms(), attempt.dkim_domain()), (None, None));
+            let later = Outcome { attempt: 2, ..unmade };
+            let attempt = Attempt::new(&run, &later, &texts);
+            let first = Some(Utc(3_000_000));
+            assert_eq!((attempt.attempts(), attempt.first_attempt_time()), (1, first));
+        }
     }
 
     #[test]

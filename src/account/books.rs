@@ -77,7 +77,6 @@ impl Facts {
             rcpt_to: self.address.as_deref(),
             rcpt_domain: &self.domain,
             rcpt_hash: self.hash.as_ref().map(RcptHash::as_str),
-            provider: None,
         }
     }
 }

@@ -24,6 +24,8 @@ pub enum FinalState {
     Expired,
     /// It may have arrived; held.
     InDoubt,
+    /// Ended by the operator before a receiver took it.
+    Cancelled,
     /// Not a message of this run.
     Excluded,
     /// Not final yet.
@@ -38,6 +40,7 @@ impl FinalState {
             FinalState::Bounced => "bounced",
             FinalState::Expired => "expired",
             FinalState::InDoubt => "in_doubt",
+            FinalState::Cancelled => "cancelled",
             FinalState::Excluded => "excluded",
             FinalState::Pending => "pending",
         }
@@ -81,6 +84,7 @@ impl MessageRow<'_> {
             Some(Kind::Expired) => FinalState::Expired,
             Some(Kind::InDoubt) => FinalState::InDoubt,
             Some(Kind::Failed) => FinalState::Excluded,
+            Some(Kind::Cancelled) => FinalState::Cancelled,
         }
     }
 
@@ -138,7 +142,7 @@ impl Table for Messages {
         Column::searched("rcpt_hash", |m| m.row.facts.rcpt_hash),
         Column::text("rcpt_to", |m| m.row.facts.rcpt_to),
         Column::word("rcpt_domain", |m| filled(m.row.facts.rcpt_domain)),
-        Column::word("provider", |m| m.row.facts.provider),
+        Column::word("provider", |m| m.last()?.provider()),
         Column::word("mx_host", |m| m.last()?.mx_host()),
         Column::int32("smtp_code", |m| m.last()?.smtp_code()),
         Column::word("enhanced_status", |m| m.last()?.enhanced_status()),
@@ -207,8 +211,7 @@ mod tests {
     #[test]
     fn every_kind_of_outcome_has_its_state() {
         let mut outcome = super::super::attempt::tests::outcome();
-        let facts =
-            RowFacts { line: 2, rcpt_to: None, rcpt_domain: "", rcpt_hash: None, provider: None };
+        let facts = RowFacts { line: 2, rcpt_to: None, rcpt_domain: "", rcpt_hash: None };
         let untouched =
             MessageRow { row: outcome.row, facts, exclusion: None, last: None, message_id: None };
         assert_eq!(untouched.state(), FinalState::Pending);
@@ -219,6 +222,7 @@ mod tests {
             (Kind::Expired, "expired", None),
             (Kind::InDoubt, "in_doubt", None),
             (Kind::Failed, "excluded", Some("render_error")),
+            (Kind::Cancelled, "cancelled", None),
         ] {
             outcome.kind = kind;
             let row = MessageRow { last: Some(&outcome), ..untouched };

@@ -93,8 +93,6 @@ pub struct RowFacts<'a> {
     pub rcpt_domain: &'a str,
     /// [`RcptHasher`]'s word for it.
     pub rcpt_hash: Option<&'a str>,
-    /// The provider it was planned for; `None` for a row that was not planned.
-    pub provider: Option<&'a str>,
 }
 
 /// A finished file.

@@ -35,6 +35,8 @@ pub struct RunRow<'a> {
     pub pending: u64,
     /// Messages that may have arrived and are held.
     pub in_doubt: u64,
+    /// Messages that the operator ended.
+    pub cancelled: u64,
     /// User and system time of all its processes, in seconds; `None` when it is not known.
     pub cpu_seconds: Option<f64>,
 }
@@ -70,6 +72,7 @@ impl Table for Runs {
         Column::word("tool_version", |r| Some(&r.run.tool_version)),
         Column::double("cpu_seconds", |r| r.cpu_seconds),
         Column::double("wall_seconds", |r| r.wall_seconds()),
+        Column::int64("cancelled", |r| Some(whole(r.cancelled))),
     ];
 }
 
@@ -85,8 +88,9 @@ pub fn write_run(
     work_dir: &Path,
     row: &RunRow<'_>,
 ) -> Result<Written, AccountError> {
-    let sums = [row.excluded, row.delivered, row.bounced, row.expired, row.pending, row.in_doubt];
-    assert_eq!(sums.iter().sum::<u64>(), row.input_rows, "every row of the list has one state");
+    let settled = row.delivered + row.bounced + row.expired + row.in_doubt + row.cancelled;
+    let sum = row.excluded + settled + row.pending;
+    assert_eq!(sum, row.input_rows, "every row of the list has one state");
     let mut file: TableFile<Runs> = TableFile::create(final_path, work_dir, row.run)?;
     file.push(row)?;
     file.finish()

@@ -10,7 +10,7 @@ use mailshot::account::{
     EventFiles, Exclusion, Layout, MessageRow, MessagesWriter, RowFacts, RunFacts, RunRow,
     SourceFacts, TableName, Written, write_run,
 };
-use mailshot::outcome::{Class, Enhanced, Kind, Outcome, Row, Session, Stage};
+use mailshot::outcome::{Binding, Class, Enhanced, Kind, Outcome, Row, Session, Stage};
 use mailshot::units::Utc;
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ struct Shape {
     connected: bool,
 }
 
-const SHAPES: [Shape; 7] = [
+const SHAPES: [Shape; 8] = [
     Shape {
         outcome: (Kind::Delivered, Stage::Dot, Class::None),
         words: ("delivered", "dot", None, None),
@@ -100,6 +100,17 @@ const SHAPES: [Shape; 7] = [
         response: "column \"city\" is empty",
         masked: "column \"city\" is empty",
         normalised: "column \"city\" is empty",
+        connected: false,
+    },
+    Shape {
+        outcome: (Kind::Cancelled, Stage::Local, Class::None),
+        words: ("cancelled", "local", None, None),
+        state: "cancelled",
+        code: 0,
+        enhanced: None,
+        response: "cancelled by the operator",
+        masked: "cancelled by the operator",
+        normalised: "cancelled by the operator",
         connected: false,
     },
     Shape {
@@ -202,6 +213,9 @@ pub(crate) fn outcome(i: u32, texts: &Texts) -> Outcome<'_> {
         data: Duration::from_millis(if stage == Stage::Dot { 35 } else { 0 }),
         size: if local { 0 } else { 11_000 + i % 7 },
         host: if local { "" } else { &texts.host },
+        provider: if local { "" } else { ["google", "yahoo"][i as usize % 2] },
+        rule: "a-rule",
+        limit: [Binding::Nothing, Binding::Rate, Binding::WarmUp][i as usize % 3],
         response: shape(i).response,
     }
 }
@@ -212,7 +226,6 @@ pub(crate) fn facts(i: u32, texts: &Texts) -> RowFacts<'_> {
         rcpt_to: (!i.is_multiple_of(5)).then_some(texts.address.as_str()),
         rcpt_domain: if i.is_multiple_of(13) { "" } else { &texts.host[4..] },
         rcpt_hash: (!i.is_multiple_of(11)).then_some(texts.hash.as_str()),
-        provider: (!i.is_multiple_of(17)).then_some(["google", "yahoo"][i as usize % 2]),
     }
 }
 
@@ -230,6 +243,7 @@ fn shared(i: u32, texts: &Texts) -> ExpectedRow {
             unless_local(json!(time(i) - before))
         }),
         ("first_attempt_time", if local && attempt(i) == 1 { Value::Null } else { json!(first) }),
+        ("provider", unless_local(json!(["google", "yahoo"][i as usize % 2]))),
         ("mx_host", unless_local(json!(texts.host))),
         ("smtp_code", if code == 0 { Value::Null } else { json!(code) }),
         (
@@ -268,7 +282,6 @@ fn listed(i: u32, texts: &Texts) -> ExpectedRow {
         ("rcpt_hash", unless(11, json!(texts.hash))),
         ("rcpt_to", unless(5, json!(texts.address))),
         ("rcpt_domain", unless(13, json!(format!("d{}.example", i % 50)))),
-        ("provider", unless(17, json!(["google", "yahoo"][i as usize % 2]))),
     ]
 }
 
@@ -293,6 +306,7 @@ fn expected_event(i: u32) -> ExpectedRow {
         ("conn_msg_index", only(shape(i).connected && !i.is_multiple_of(100), json!(i % 100))),
         ("next_attempt_time", only(kind == Kind::Deferred, json!(time(i) + 900_000_000))),
         ("queue_ms", only(stage != Stage::Local, json!(queue_ms(i)))),
+        ("rate_rule", json!([None, Some("rate"), Some("warm_up")][i as usize % 3])),
         ("attempt_ms", json!(i % 400)),
         ("throttle_wait_ms", json!(i % 90 * 1_000)),
         ("connect_ms", connected(json!(12))),
@@ -330,12 +344,13 @@ fn state(i: u32) -> &'static str {
 /// What row `i` of `messages` must hold.
 fn expected_message(i: u32) -> ExpectedRow {
     let texts = texts(i);
-    let failed = shape(i).outcome.0 == Kind::Failed;
+    let kind = shape(i).outcome.0;
+    let unmade = matches!(kind, Kind::Failed | Kind::Cancelled);
     let mut row = listed(i, &texts);
     row.extend([
         ("final_state", json!(state(i))),
         ("is_final", json!(state(i) != "pending")),
-        ("attempts", json!(if tried(i) { attempt(i) - u16::from(failed) } else { 0 })),
+        ("attempts", json!(if tried(i) { attempt(i) - u16::from(unmade) } else { 0 })),
     ]);
     if i % 9 == 4 {
         let duplicate = i % 18 == 4;
@@ -351,7 +366,7 @@ fn expected_message(i: u32) -> ExpectedRow {
         if state(i) == "delivered" {
             row.push(("time_to_accept_ms", json!(queue_ms(i))));
         }
-        if failed {
+        if kind == Kind::Failed {
             row.push(("exclusion_reason", json!("render_error")));
         }
     }
@@ -364,7 +379,7 @@ fn count(word: &str) -> u64 {
 
 fn expected_run() -> ExpectedRow {
     let mut row: Vec<(&str, Value)> =
-        ["excluded", "delivered", "bounced", "expired", "pending", "in_doubt"]
+        ["excluded", "delivered", "bounced", "expired", "pending", "in_doubt", "cancelled"]
             .map(|word| (word, json!(count(word))))
             .into();
     row.extend([
@@ -433,6 +448,7 @@ pub(crate) fn write_all(layout: &Layout) -> Vec<Written> {
         expired: count("expired"),
         pending: count("pending"),
         in_doubt: count("in_doubt"),
+        cancelled: count("cancelled"),
         cpu_seconds: Some(4.5),
     };
     let path = layout.file(TableName::Runs, Utc(START), &run, 0);
