@@ -1,22 +1,27 @@
 //! campaign — whole campaign files and their templates, good and bad, as the front reads them.
 
-use std::net::IpAddr;
+#[path = "campaign/mistakes.rs"]
+mod mistakes;
+
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use mailshot::campaign::{
-    Accounting, Addresses, At, Campaign, Content, Delivery, Dkim, Header, Host, KEYS, Mailbox,
-    OnDoubt, Presence, Recipients, Route, Sender, Unsubscribe, parse,
+    Accounting, Addresses, At, Campaign, Content, Delivery, Dkim, Dns, Header, Host, KEYS, Mailbox,
+    Measure, OnDoubt, Overflow, Presence, Reaction, Recipients, Route, Sender, Smarthost,
+    Source as SendingSource, Threshold, Unsubscribe, Warming, Warmup, Watched, parse,
 };
 use mailshot::outcome::Row;
 use mailshot::problem::{Place, Problem};
 use mailshot::template::{Part, Source, Templates, Values};
-use mailshot::units::Rate;
+use mailshot::units::{Rate, Utc};
 
 const GOOD: &str = include_str!("data/campaign/good.toml");
 const MINIMAL: &str = include_str!("data/campaign/minimal.toml");
+const SMARTHOST: &str = include_str!("data/campaign/smarthost.toml");
 const MISTAKES: &str = include_str!("data/campaign/mistakes.toml");
 const HTML: &str = include_str!("data/campaign/letter.html");
 const TEXT: &str = include_str!("data/campaign/letter.txt");
@@ -52,36 +57,80 @@ fn problems_with(from: &str, to: &str) -> String {
 fn good_keys() -> Vec<Dkim> {
     vec![
         Dkim {
-            domain: text("example.com", 29, 10),
-            selector: text("s2026", 30, 12),
-            key_file: at(PathBuf::from("jobs/../keys/s2026.pem"), 31, 12),
+            domain: text("example.com", 30, 10),
+            selector: text("s2026", 31, 12),
+            key_file: at(PathBuf::from("jobs/../keys/s2026.pem"), 32, 12),
         },
         Dkim {
-            domain: text("bulk.example.net", 34, 10),
-            selector: text("ed", 35, 12),
-            key_file: at(PathBuf::from("jobs/../keys/ed.pem"), 36, 12),
+            domain: text("bulk.example.net", 35, 10),
+            selector: text("ed", 36, 12),
+            key_file: at(PathBuf::from("jobs/../keys/ed.pem"), 37, 12),
         },
     ]
 }
 
 fn good_delivery() -> Delivery {
     Delivery {
-        route: at(
-            Route {
-                host: Host::Ip(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x25])),
-                port: 2525,
-            },
-            39,
-            9,
-        ),
-        ehlo_name: Some(text("out1.example.com", 40, 13)),
+        route: at(Route::Mx, 40, 9),
+        port: 2525,
+        ehlo_name: Some(text("out1.example.com", 42, 13)),
         connections: 50,
-        messages_per_connection: None,
         rate: Some(Rate { messages: 3500, period: Duration::from_secs(3600) }),
-        retry: vec![Duration::from_secs(300), Duration::from_secs(5400)],
-        expire_after: Duration::from_secs(172_800),
+        smarthost: None,
+        rate_tables: vec![
+            at(PathBuf::from("jobs/../site.toml"), 46, 16),
+            at(PathBuf::from("/etc/mailshot/rates.toml"), 46, 32),
+        ],
+        pool: Some(text("fresh", 47, 8)),
         on_doubt: OnDoubt::Resend,
     }
+}
+
+fn good_sources() -> Vec<SendingSource> {
+    vec![
+        SendingSource {
+            address: Some(at(IpAddr::from([192, 0, 2, 1]), 50, 11)),
+            ehlo_name: Some(text("out1.example.com", 42, 13)),
+            weight: 1,
+            pool: "default".to_owned(),
+            warmup: None,
+        },
+        SendingSource {
+            address: Some(at(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 2]), 53, 11)),
+            ehlo_name: Some(text("out2.example.com", 54, 13)),
+            weight: 10,
+            pool: "fresh".to_owned(),
+            warmup: Some(Warming {
+                schedule: text("slow", 57, 10),
+                from: Utc(1_795_219_200_000_000),
+            }),
+        },
+    ]
+}
+
+fn good_thresholds() -> Vec<Threshold> {
+    vec![
+        Threshold {
+            measure: Measure::Deferral,
+            above_ppm: 80_000,
+            window: Duration::from_secs(7200),
+            at_least: 100,
+            of: Watched::Each,
+            action: Reaction::Slow,
+            command: Vec::new(),
+            place: place("jobs/good.toml", 73, 1),
+        },
+        Threshold {
+            measure: Measure::Block,
+            above_ppm: 2_500,
+            window: Duration::from_secs(3600),
+            at_least: 1000,
+            of: Watched::Provider(text("google", 84, 12)),
+            action: Reaction::Stop,
+            command: vec!["notify".to_owned(), "--loud".to_owned(), String::new()],
+            place: place("jobs/good.toml", 79, 1),
+        },
+    ]
 }
 
 #[test]
@@ -115,23 +164,40 @@ fn a_good_file_is_the_whole_campaign() {
             file: at(PathBuf::from("/srv/lists/spring.csv"), 19, 8),
             address: text("mail", 20, 11),
             delimiter: Some(b'\t'),
+            engagement: Some(text("points", 22, 14)),
         },
         unsubscribe: Some(Unsubscribe {
             url: Some(text(
                 "https://news.example.com/u/{{ token }}?m={{ address|urlencode }}",
-                24,
+                25,
                 8,
             )),
-            mailto: Some(text("unsubscribe+{{ token }}@news.example.com", 25, 11)),
+            mailto: Some(text("unsubscribe+{{ token }}@news.example.com", 26, 11)),
             one_click: true,
         }),
         dkim: good_keys(),
         delivery: good_delivery(),
+        sources: good_sources(),
+        dns: Dns {
+            servers: vec![
+                SocketAddr::from(([127, 0, 0, 1], 5353)),
+                SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 53)),
+            ],
+            timeout: Duration::from_secs(2),
+            attempts: 2,
+            ipv6: true,
+            hosts: None,
+        },
+        warmup: Warmup {
+            schedules: vec![at(PathBuf::from("jobs/slow.toml"), 70, 14)],
+            overflow: Overflow::Tomorrow,
+        },
+        thresholds: good_thresholds(),
         accounting: Accounting {
-            directory: at(PathBuf::from("/srv/accounting"), 49, 13),
+            directory: at(PathBuf::from("/srv/accounting"), 89, 13),
             addresses: Addresses::Drop,
         },
-        runs: at(PathBuf::from("jobs/out/runs"), 53, 13),
+        runs: at(PathBuf::from("jobs/out/runs"), 93, 13),
     };
     assert_eq!(parse("jobs/good.toml", GOOD), Ok(expected));
 }
@@ -143,18 +209,45 @@ fn what_is_left_out_has_the_default_of_the_key_table() {
         campaign.delivery,
         Delivery {
             route: At {
-                value: Route { host: Host::Name("localhost".to_owned()), port: 2525 },
+                value: Route::Host { host: Host::Name("localhost".to_owned()), port: 2525 },
                 place: place("c.toml", 14, 9),
             },
+            port: 25,
             ehlo_name: None,
             connections: 20,
-            messages_per_connection: Some(100),
             rate: None,
-            retry: [15, 30, 60, 120, 240].map(|minutes| Duration::from_secs(minutes * 60)).to_vec(),
-            expire_after: Duration::from_secs(3 * 86_400),
+            smarthost: Some(Smarthost {
+                messages_per_connection: Some(100),
+                retry: [15, 30, 60, 120, 240]
+                    .map(|minutes| Duration::from_secs(minutes * 60))
+                    .to_vec(),
+                expire_after: Duration::from_secs(3 * 86_400),
+            }),
+            rate_tables: vec![],
+            pool: None,
             on_doubt: OnDoubt::Hold,
         }
     );
+    let by_the_system = SendingSource {
+        address: None,
+        ehlo_name: None,
+        weight: 1,
+        pool: "default".to_owned(),
+        warmup: None,
+    };
+    assert_eq!(campaign.sources, [by_the_system]);
+    assert_eq!(
+        campaign.dns,
+        Dns {
+            servers: vec![],
+            timeout: Duration::from_secs(5),
+            attempts: 3,
+            ipv6: false,
+            hosts: None
+        }
+    );
+    assert_eq!(campaign.warmup, Warmup { schedules: vec![], overflow: Overflow::Warm });
+    assert_eq!((campaign.thresholds, campaign.recipients.engagement), (vec![], None));
     let whole = Place::whole("c.toml");
     assert_eq!(campaign.runs, At { value: PathBuf::from("runs"), place: whole.clone() });
     assert_eq!(
@@ -169,88 +262,37 @@ fn what_is_left_out_has_the_default_of_the_key_table() {
 }
 
 #[test]
+fn mail_goes_to_mail_hosts_unless_a_smarthost_is_named() {
+    for with in ["route = \"mx\"\n", ""] {
+        let campaign = parse("c.toml", &MINIMAL.replace("route = \"localhost:2525\"\n", with));
+        let delivery = campaign.unwrap().delivery;
+        assert_eq!(delivery.route.value, Route::Mx);
+        assert_eq!((delivery.port, delivery.connections), (25, 1000));
+        assert_eq!(delivery.smarthost, None);
+    }
+    let delivery = parse("c.toml", SMARTHOST).unwrap().delivery;
+    let host = Host::Ip(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x25]));
+    assert_eq!(delivery.route.value, Route::Host { host, port: 2525 });
+    assert_eq!(
+        delivery.smarthost,
+        Some(Smarthost {
+            messages_per_connection: None,
+            retry: vec![Duration::from_secs(300), Duration::from_secs(5400)],
+            expire_after: Duration::from_secs(172_800),
+        })
+    );
+}
+
+#[test]
 fn ten_mistakes_are_ten_problems() {
     let problems = parse("mistakes.toml", MISTAKES).unwrap_err();
     assert_eq!(problems.len(), 10);
     assert_eq!(shown(&problems), include_str!("data/campaign/mistakes.txt"));
 }
 
-/// What is replaced in the minimal campaign, by what, and what is then found.
-const MISTAKES_OF_THE_MINIMAL: &[(&str, &str, &str)] = &[
-    ("id = \"hello\"", "", "c.toml: id is missing"),
-    ("unsigned = true", "", "c.toml: there is no [[dkim]] key"),
-    ("unsigned = true", "unsigned = true\ndkim = 1", "c.toml:6:8: dkim is a whole number"),
-    ("unsigned = true", "dkim = []", "c.toml:5:8: dkim is a list"),
-    ("unsigned = true", "headers = 'x'", "c.toml:5:11: headers is a text"),
-    (
-        "unsigned = true",
-        "rate = '5/s'\nunsigned = true",
-        "c.toml:5:1: unknown key \"rate\"\n    help: it belongs to [delivery]",
-    ),
-    ("subject = \"Hello\"", "subject = \" \"", "c.toml:4:12: subject: it is empty"),
-    ("text = \"letter.txt\"", "", "c.toml:7:1: there is no content"),
-    ("[content]\ntext = \"letter.txt\"", "", "c.toml: there is no content"),
-    ("file = \"list.csv\"", "", "c.toml:10:1: recipients.file is missing"),
-    (
-        "\"localhost:2525\"",
-        "\"a:1\"\nconnections = 0",
-        "c.toml:15:15: delivery.connections: 0 is out of range",
-    ),
-    ("\"localhost:2525\"", "\"a:1\"\nretry = []", "c.toml:15:9: delivery.retry: the list is empty"),
-    (
-        "\"localhost:2525\"",
-        "\"a:1\"\nretry = ['5m', 5, '0s', 'x']",
-        "c.toml:15:16: delivery.retry is a whole number",
-    ),
-    (
-        "\"localhost:2525\"",
-        "\"a:1\"\nexpire_after = '10m'",
-        "c.toml:15:16: messages would expire before their first retry",
-    ),
-    (
-        "[delivery]",
-        "[unsubscribe]\n[delivery]",
-        "c.toml:13:1: [unsubscribe] names no way to unsubscribe",
-    ),
-    (
-        "[delivery]",
-        "[unsubscribe]\nmailto = 'a@b.example'\none_click = true\n[delivery]",
-        "c.toml:15:13: one_click needs a url",
-    ),
-    (
-        "[delivery]",
-        "[headers]\nX-A = '1'\nx-a = '2'\n[delivery]",
-        "c.toml:15:1: header x-a is already set as X-A",
-    ),
-    ("[delivery]", "[headers]\nX-A = 1\n[delivery]", "c.toml:14:7: headers.X-A is a whole number"),
-    (
-        "[delivery]",
-        "[[dkim]]\ndomain = 'example.com'\nselector = 's'\nkey_file = 'k'\n[delivery]",
-        "c.toml:5:12: unsigned = true contradicts [[dkim]]",
-    ),
-    (
-        "unsigned = true",
-        "[[dkim]]\ndomain = 'example.com'\nselector = 's'\nkey_file = 'k'\n\
-             [[dkim]]\ndomain = 'Example.com'\nselector = 'S'\nkey_file = 'l'",
-        "c.toml:11:12: the key s._domainkey.example.com is given twice",
-    ),
-    (
-        "unsigned = true",
-        "[[dkim]]\ndomain = 'notexample.com'\nselector = 's'\nkey_file = 'k'",
-        "c.toml:6:10: no signing domain aligns",
-    ),
-    ("unsigned = true", "[[dkim]]\ndomain = 'example.com'", "c.toml:5:1: dkim.key_file is missing"),
-    (
-        "from = \"news@example.com\"",
-        "from = \"News <{{ a }}@example.com>\"",
-        "c.toml:2:9: from: \"{{ a }}@example.com\" has a template\n    \
-             help: an address is the same for all recipients",
-    ),
-];
-
 #[test]
 fn each_mistake_is_told_where_it_stands() {
-    for (from, to, expected) in MISTAKES_OF_THE_MINIMAL {
+    for (from, to, expected) in mistakes::OF_THE_MINIMAL {
         let found = problems_with(from, to);
         assert!(found.contains(expected), "{to:?} gave:\n{found}");
     }
@@ -281,7 +323,8 @@ fn syntax_errors_come_with_the_mistakes_around_them() {
         shown(&problems),
         "c.toml:4:17: not TOML: invalid basic string, expected `\"`\n\
          c.toml:14:9: delivery.route: \"localhost\" is not a host and port: there is no port\n    \
-         help: it must be \"host:port\"; an IPv6 address stands in brackets\n"
+         help: it must be \"mx\", or the \"host:port\" of a smarthost; an IPv6 address stands in \
+         brackets\n"
     );
     let twice = MINIMAL.replace("[delivery]", "[content]\nhtml = \"b\"\n[delivery]");
     let problems = parse("c.toml", &twice).unwrap_err();
@@ -296,32 +339,35 @@ fn domains_align_with_their_parents_and_children() {
     }
 }
 
-/// Every key is decoded: a date is no key's form, so a file of dates has one problem per key.
+/// Every key is decoded: a table is no key's form, so a file of tables has one problem per key.
 #[test]
 fn every_key_of_the_table_is_decoded() {
-    let mut keys: Vec<_> = KEYS.iter().filter(|key| key.path != "headers.*").collect();
+    let mut keys: Vec<_> = KEYS.iter().filter(|key| key.name() != "*").collect();
     keys.sort_by_key(|key| key.section());
     let mut file = String::new();
     for (index, key) in keys.iter().enumerate() {
         let opens = index == 0 || keys[index - 1].section() != key.section();
         match key.section() {
-            "dkim" if opens => file.push_str("[[dkim]]\n"),
+            "dkim" | "source" | "threshold" if opens => {
+                file.push_str(&format!("[[{}]]\n", key.section()));
+            }
             section if opens && !section.is_empty() => file.push_str(&format!("[{section}]\n")),
             _ => {}
         }
-        file.push_str(&format!("{} = 2026-11-21\n", key.name()));
+        file.push_str(&format!("{} = {{}}\n", key.name()));
     }
     let found: Vec<String> =
         parse("c.toml", &file).unwrap_err().into_iter().map(|problem| problem.what).collect();
     let expected: Vec<String> =
-        keys.iter().map(|key| format!("{} is a date or time", key.path)).collect();
+        keys.iter().map(|key| format!("{} is a section", key.path)).collect();
     assert_eq!(found, expected);
 }
 
 /// What the table calls required is required, and nothing else is.
 #[test]
 fn required_keys_are_those_of_the_table() {
-    let all = "[unsubscribe]\nmailto = 'a@b.example'\n[[dkim]]\n[content]\ntext = 'a'\n";
+    let all = "[unsubscribe]\nmailto = 'a@b.example'\n[[dkim]]\n[[source]]\n[[threshold]]\n\
+               [content]\ntext = 'a'\n";
     let found: Vec<String> =
         parse("c.toml", all).unwrap_err().into_iter().map(|problem| problem.what).collect();
     let mut expected: Vec<String> = KEYS
@@ -329,8 +375,32 @@ fn required_keys_are_those_of_the_table() {
         .filter(|key| key.presence == Presence::Required)
         .map(|key| format!("{} is missing", key.path))
         .collect();
-    expected.sort_by_key(|what| (what.starts_with("dkim."), what.clone()));
+    // Those of sections that are there are told in the order of their lines.
+    let lines = ["dkim.", "source.", "threshold."];
+    expected.sort_by_key(|what| {
+        let line = lines.iter().position(|section| what.starts_with(section));
+        (line.map_or(0, |line| line + 1), what.clone())
+    });
     assert_eq!(found, expected);
+}
+
+/// README.md's example is a campaign, and names every key that `route = "mx"` bears; those of a
+/// smarthost stand in its comments.
+#[test]
+fn the_readme_shows_every_key() {
+    let readme = include_str!("../README.md");
+    let example = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let example = example.expect("there is an example");
+    assert_eq!(parse("c.toml", example).map_err(|found| shown(&found)).err(), None);
+    for key in KEYS.iter().filter(|key| key.name() != "*") {
+        let shown = example.lines().any(|line| {
+            line.trim_start_matches("# ")
+                .split('=')
+                .next()
+                .is_some_and(|it| it.trim() == key.name())
+        });
+        assert!(shown, "{}", key.path);
+    }
 }
 
 fn source(part: Part, file: &str, text: &str) -> Source {

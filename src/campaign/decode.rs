@@ -1,5 +1,5 @@
 //! decode — reads the keys of each section into the campaign, and looks for keys that contradict
-//! each other.
+//! each other. What says how mail leaves is in `sending.rs`.
 //!
 //! Every function reads all keys of its section before it gives up on any, so that all problems
 //! are found. `None` means that the reader has noted why.
@@ -8,15 +8,12 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use crate::limits::CONNECTIONS_MAX;
-use crate::units;
-
 use super::forms;
 use super::reader::Reader;
 use super::section::Section;
+use super::sending;
 use super::{
-    Accounting, Addresses, At, Campaign, Content, Delivery, Dkim, Header, OnDoubt, Recipients,
-    Sender, Unsubscribe,
+    Accounting, Addresses, At, Campaign, Content, Dkim, Header, Recipients, Sender, Unsubscribe,
 };
 
 /// The whole file.
@@ -34,7 +31,7 @@ pub(super) fn campaign<'d>(reader: &mut Reader<'_>, root: &'d DeTable<'d>) -> Op
     let recipients = recipients(reader, root, &base);
     let unsubscribe = unsubscribe(reader, root);
     let dkim = signing(reader, root, &top, from.as_ref(), &base);
-    let delivery = delivery(reader, root);
+    let sending = sending::sending(reader, root, &base);
     let accounting = accounting(reader, root, &base);
     let run = reader.section(root, "run");
     let runs = path(reader, &run, "directory", &base);
@@ -50,7 +47,11 @@ pub(super) fn campaign<'d>(reader: &mut Reader<'_>, root: &'d DeTable<'d>) -> Op
         recipients: recipients?,
         unsubscribe,
         dkim,
-        delivery: delivery?,
+        delivery: sending.delivery?,
+        sources: sending.sources?,
+        dns: sending.dns?,
+        warmup: sending.warmup?,
+        thresholds: sending.thresholds?,
         accounting: accounting?,
         runs: runs?,
     })
@@ -108,11 +109,14 @@ fn path(
     key: &'static str,
     base: &Path,
 ) -> Option<At<PathBuf>> {
-    let text = reader.read(section, key, forms::path)?;
+    reader.read(section, key, forms::path).map(|text| placed(base, text))
+}
+
+/// The path below `base`, unless it is absolute.
+pub(super) fn placed(base: &Path, text: At<String>) -> At<PathBuf> {
     // Collecting the components drops "." and double slashes; ".." stays, because what it means
     // depends on symbolic links.
-    let value = base.join(text.value).components().collect();
-    Some(At { value, place: text.place })
+    At { value: base.join(text.value).components().collect(), place: text.place }
 }
 
 fn headers<'d>(reader: &mut Reader<'_>, root: &'d DeTable<'d>) -> Vec<Header> {
@@ -159,7 +163,8 @@ fn recipients<'d>(
         "delimiter",
         &[(",", b','), (";", b';'), ("tab", b'\t'), ("|", b'|')],
     );
-    Some(Recipients { file: file?, address: address?, delimiter })
+    let engagement = reader.read(&section, "engagement", forms::filled);
+    Some(Recipients { file: file?, address: address?, delimiter, engagement })
 }
 
 fn unsubscribe<'d>(reader: &mut Reader<'_>, root: &'d DeTable<'d>) -> Option<Unsubscribe> {
@@ -260,38 +265,6 @@ fn alignment(reader: &mut Reader<'_>, keys: &[Dkim], from: Option<&Sender>) {
         let help = format!("add a [[dkim]] key for {sender} or a parent of it");
         reader.problem(first.domain.place.clone(), what, help);
     }
-}
-
-fn delivery<'d>(reader: &mut Reader<'_>, root: &'d DeTable<'d>) -> Option<Delivery> {
-    let section = reader.section(root, "delivery");
-    let route = reader.read(&section, "route", forms::route);
-    let ehlo_name = reader.read(&section, "ehlo_name", forms::domain);
-    let connections = reader.whole(&section, "connections", 1..=CONNECTIONS_MAX);
-    let messages = reader.whole(&section, "messages_per_connection", 0..=u32::MAX);
-    let rate = reader.read(&section, "rate", units::rate);
-    let retry = reader.list(&section, "retry", forms::wait);
-    let expire_after = reader.read(&section, "expire_after", forms::wait);
-    let on_doubt = reader.choice(
-        &section,
-        "on_doubt",
-        &[("hold", OnDoubt::Hold), ("resend", OnDoubt::Resend)],
-    );
-    let (retry, expire_after) = (retry?, expire_after?);
-    if expire_after.value < retry.value[0] {
-        let what = "messages would expire before their first retry";
-        let help = "make expire_after longer than the first wait of retry";
-        reader.problem(expire_after.place.clone(), what, help);
-    }
-    Some(Delivery {
-        route: route?,
-        ehlo_name,
-        connections: connections?,
-        messages_per_connection: Some(messages?).filter(|messages| *messages > 0),
-        rate: rate.map(|rate| rate.value),
-        retry: retry.value,
-        expire_after: expire_after.value,
-        on_doubt: on_doubt?,
-    })
 }
 
 fn accounting<'d>(

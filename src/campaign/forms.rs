@@ -1,23 +1,31 @@
-//! forms — the accepted forms of single values: ids, addresses, domains, routes, header names.
+//! forms — the accepted forms of single values: ids, addresses, domains, routes, dates, shares,
+//! header names.
 //!
 //! Each function takes the text of a value and gives what it means or a sentence; where the
 //! sentence can say what to do instead, that stands behind the last `; `.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::limits::{DOMAIN_MAX, LABEL_MAX, LOCAL_PART_MAX, MAILBOX_MAX};
-use crate::units;
+use crate::units::{self, Utc};
 
 use super::{Host, Mailbox, Route, TOKEN_MAX};
 
 /// A campaign's id; it becomes the name of a directory and part of file names.
 pub(super) fn id(text: &str) -> Result<String, String> {
+    match name(text) {
+        Ok(id) if !id.starts_with('.') => Ok(id),
+        _ => Err(format!("{text:?} cannot name a directory")),
+    }
+}
+
+/// The name of a pool, a schedule or a provider.
+pub(super) fn name(text: &str) -> Result<String, String> {
     const LENGTH_MAX: usize = 64;
     let fits = (1..=LENGTH_MAX).contains(&text.len())
-        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'))
-        && !text.starts_with('.');
-    if fits { Ok(text.to_owned()) } else { Err(format!("{text:?} cannot name a directory")) }
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-'));
+    if fits { Ok(text.to_owned()) } else { Err(format!("{text:?} is not a name")) }
 }
 
 /// The parts of `Name <address>` or `address`.
@@ -113,13 +121,16 @@ fn labels(text: &str) -> bool {
     })
 }
 
-/// `host:port`, the host an address or a name of any number of labels.
+/// `mx`, or `host:port`, the host an address or a name of any number of labels.
 pub(super) fn route(text: &str) -> Result<Route, String> {
+    if text == "mx" {
+        return Ok(Route::Mx);
+    }
     let wrong = |why: &str| format!("{text:?} is not a host and port: {why}");
     let (host, port) = text.rsplit_once(':').ok_or_else(|| wrong("there is no port"))?;
     let port = port.parse().ok().filter(|port| *port != 0);
     let port = port.ok_or_else(|| wrong("the port is not a number from 1 to 65535"))?;
-    Ok(Route { host: self::host(host).map_err(wrong)?, port })
+    Ok(Route::Host { host: self::host(host).map_err(wrong)?, port })
 }
 
 fn host(text: &str) -> Result<Host, &'static str> {
@@ -139,6 +150,71 @@ fn host(text: &str) -> Result<Host, &'static str> {
         return Ok(Host::Name(text.to_ascii_lowercase()));
     }
     Err("the host is neither an address nor a name")
+}
+
+/// An address to send from; IPv4 in an IPv6 dress is IPv4.
+pub(super) fn source(text: &str) -> Result<IpAddr, String> {
+    let ip: IpAddr = text.parse().map_err(|_| format!("{text:?} is not an IP address"))?;
+    let ip = ip.to_canonical();
+    if ip.is_unspecified() || ip.is_multicast() {
+        return Err(format!("{text:?} is not an address that a connection can come from"));
+    }
+    Ok(ip)
+}
+
+/// A resolver: `address` or `address:port`.
+pub(super) fn server(text: &str) -> Result<SocketAddr, String> {
+    /// RFC 1035 §4.2.
+    const DNS_PORT: u16 = 53;
+    let server = match text.parse::<IpAddr>() {
+        Ok(ip) => Ok(SocketAddr::new(ip, DNS_PORT)),
+        Err(_) => text.parse().map_err(|_| format!("{text:?} is not the address of a resolver")),
+    }?;
+    if server.port() == 0 { Err(format!("{text:?} has no port")) } else { Ok(server) }
+}
+
+/// A date of the calendar as the beginning of its day, UTC.
+pub(super) fn date(text: &str) -> Result<Utc, String> {
+    let wrong = || format!("{text:?} is not a date");
+    let mut parts = text.splitn(3, '-').map(|part| part.parse::<u16>());
+    let mut part = || parts.next().and_then(Result::ok).map(i64::from).ok_or_else(wrong);
+    let date = Utc(days(part()?, part()?, part()?) * 86_400_000_000);
+    // What is no day of the calendar, or is written in another way, does not come back.
+    if text.len() == "YYYY-MM-DD".len() && date.date() == text { Ok(date) } else { Err(wrong()) }
+}
+
+/// Year, month and day to days since 1970-01-01 in the proleptic Gregorian calendar.
+///
+/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let shifted_month = (month + 9) % 12;
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
+/// A percentage in millionths, above 0% and up to 100%, with up to four decimal places.
+pub(super) fn share(text: &str) -> Result<u32, String> {
+    const PLACES: usize = 4;
+    let wrong = || format!("{text:?} is not such a percentage");
+    let number = text.strip_suffix('%').ok_or_else(wrong)?.trim_end();
+    let (whole, places) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    if !digits(whole) || !digits(places) || places.len() > PLACES {
+        return Err(wrong());
+    }
+    let millionths = format!("{whole}{places:0<PLACES$}").parse().map_err(|_| wrong())?;
+    if (1..=1_000_000).contains(&millionths) { Ok(millionths) } else { Err(wrong()) }
+}
+
+/// A word of a command line: one that the system calls will take, perhaps an empty one.
+pub(super) fn word(text: &str) -> Result<String, String> {
+    if text.contains('\0') {
+        return Err("an argument cannot hold a NUL".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// A wait, longer than nothing.
@@ -295,7 +371,7 @@ mod tests {
 
     #[test]
     fn routes_are_hosts_with_ports() {
-        for text in ["127.0.0.1:2525", "[::1]:25", "mx.example.com:25", "sink_1:587"] {
+        for text in ["mx", "127.0.0.1:2525", "[::1]:25", "mx.example.com:25", "sink_1:587"] {
             assert_eq!(route(text).map(|route| route.to_string()), Ok(text.to_owned()));
         }
         for (bad, why) in [
@@ -309,6 +385,86 @@ mod tests {
             ("a b:25", "the host is neither an address nor a name"),
         ] {
             assert_eq!(route(bad), Err(format!("{bad:?} is not a host and port: {why}")));
+        }
+    }
+
+    #[test]
+    fn sources_and_resolvers_are_addresses() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (text, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("::ffff:1.2.3.4", "1.2.3.4"),
+        ] {
+            assert_eq!(source(text), Ok(ip(expected)));
+        }
+        for bad in ["", "mail.example", "0.0.0.0", "::", "224.0.0.1", "192.0.2.1:25"] {
+            assert!(source(bad).is_err(), "{bad:?}");
+        }
+        for (text, expected) in [
+            ("192.0.2.1", "192.0.2.1:53"),
+            ("192.0.2.1:5353", "192.0.2.1:5353"),
+            ("::1", "[::1]:53"),
+            ("[::1]:5353", "[::1]:5353"),
+        ] {
+            assert_eq!(server(text).map(|server| server.to_string()), Ok(expected.to_owned()));
+        }
+        for bad in ["", "ns.example", "1.2.3.4:0", "1.2.3.4:x", "[::1]"] {
+            assert!(server(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn dates_are_days_of_the_calendar() {
+        for good in ["1970-01-01", "2000-02-29", "2026-11-21", "2026-12-31", "2100-03-01"] {
+            assert_eq!(date(good).map(Utc::date), Ok(good.to_owned()));
+        }
+        assert_eq!(date("2026-11-21"), Ok(Utc(1_795_219_200_000_000)));
+        for bad in [
+            "",
+            "2026",
+            "2026-1-1",
+            "2026-02-29",
+            "2026-13-01",
+            "2026-00-10",
+            "2026-01-00",
+            "21.11.2026",
+            "2026-11-21T10:00:00Z",
+            "+2026-11-21",
+            "99999-01-01",
+        ] {
+            assert!(date(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn shares_are_exact_millionths() {
+        for (text, millionths) in [
+            ("8%", 80_000),
+            ("0.3 %", 3_000),
+            ("100%", 1_000_000),
+            ("12.3456%", 123_456),
+            ("0.0001%", 1),
+            ("007%", 70_000),
+        ] {
+            assert_eq!(share(text), Ok(millionths), "{text}");
+        }
+        for bad in [
+            "",
+            "8",
+            "%",
+            "0%",
+            "0.00%",
+            "100.0001%",
+            "101%",
+            "-1%",
+            "1.%",
+            ".5%",
+            "1e1%",
+            "0.00001%",
+            "99999999999%",
+        ] {
+            assert!(share(bad).is_err(), "{bad:?}");
         }
     }
 

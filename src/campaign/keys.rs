@@ -10,7 +10,7 @@ use crate::problem::suggest;
 pub enum Presence {
     /// It must be given; in a section that may be absent, once the section is there.
     Required,
-    /// It may be absent and means nothing then.
+    /// It may be absent; what then holds, if anything, its doc says.
     Optional,
     /// It may be absent and then has this value, in TOML.
     Default(&'static str),
@@ -53,6 +53,8 @@ const TEMPLATE: &str = "a template";
 const FLAG: &str = "true or false";
 const DOMAIN: &str = "a domain of at least two labels, such as \"example.com\"";
 const DURATION: &str = "a duration, such as \"15m\", \"4h\" or \"5d\"";
+const PATHS: &str = "a list of paths, relative to the campaign file";
+const NAME: &str = "up to 64 letters, digits, \".\", \"_\" or \"-\"";
 
 /// Every key of a campaign file, in the order in which the documentation explains them.
 pub const KEYS: &[Key] = &[
@@ -105,6 +107,12 @@ pub const KEYS: &[Key] = &[
         "what separates the columns; told from the header line when absent",
     ),
     key(
+        "recipients.engagement",
+        Optional,
+        "the name of a column",
+        "a number per row, the higher the more engaged; those come first while sources warm up",
+    ),
+    key(
         "unsubscribe.url",
         Optional,
         "a template that begins with https:// and differs for each recipient",
@@ -128,9 +136,15 @@ pub const KEYS: &[Key] = &[
     key("dkim.key_file", Required, PATH, "the private key, in PEM"),
     key(
         "delivery.route",
-        Required,
-        "\"host:port\"; an IPv6 address stands in brackets",
-        "where all mail is delivered",
+        Default("\"mx\""),
+        "\"mx\", or the \"host:port\" of a smarthost; an IPv6 address stands in brackets",
+        "where mail is delivered: to the recipients' own mail hosts, or all of it to one host",
+    ),
+    key(
+        "delivery.port",
+        Default("25"),
+        "a whole number from 1 to 65535",
+        "the port of the recipients' mail hosts; another one than 25 is for rehearsals",
     ),
     key(
         "delivery.ehlo_name",
@@ -140,37 +154,39 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "delivery.connections",
-        Default("20"),
+        Optional,
         "a whole number from 1 to 10000",
-        "connections at a time; 20 is what one receiver usually bears",
+        "connections at a time, to all providers together: 1000 when absent, which one process \
+         bears easily. With a smarthost 20 when absent, which is what one receiver usually bears",
     ),
     key(
         "delivery.messages_per_connection",
         Default("100"),
         "a whole number from 0 to 4294967295",
-        "messages before a connection is closed, 0 for no limit; beyond 100 there is little left \
-         to gain from reuse",
+        "with a smarthost: messages before a connection is closed, 0 for no limit; beyond 100 \
+         there is little left to gain from reuse",
     ),
     key(
         "delivery.rate",
         Optional,
         "messages per period, such as \"3500/h\", \"100/10m\" or \"20/s\"",
-        "attempted recipients per period; no limit when absent",
+        "attempted recipients per period, at all providers together; no limit when absent",
     ),
     key(
         "delivery.retry",
         Default(r#"["15m", "30m", "1h", "2h", "4h"]"#),
         "a list of durations, such as [\"15m\", \"1h\"]",
-        "the waits between attempts, the last one repeats; from greylisting (minutes) to an \
-         outage (hours)",
+        "with a smarthost: the waits between attempts, the last one repeats; from greylisting \
+         (minutes) to an outage (hours)",
     ),
     key(
         "delivery.expire_after",
         Default("\"3d\""),
         DURATION,
-        "when to give a message up, counted from its first attempt. RFC 5321 section 4.5.4.1 asks \
-         for four to five days of mail that people wrote; a campaign is stale sooner, and three \
-         days outlast a receiver that fails on Friday evening and is repaired on Monday morning",
+        "with a smarthost: when to give a message up, counted from its first attempt. RFC 5321 \
+         section 4.5.4.1 asks for four to five days of mail that people wrote; a campaign is stale \
+         sooner, and three days outlast a receiver that fails on Friday evening and is repaired on \
+         Monday morning",
     ),
     key(
         "delivery.on_doubt",
@@ -178,6 +194,122 @@ pub const KEYS: &[Key] = &[
         "\"hold\" or \"resend\"",
         "what becomes of a message whose final reply was lost: hold lists it and never sends it \
          twice, resend sends it again",
+    ),
+    key(
+        "delivery.rate_tables",
+        Optional,
+        PATHS,
+        "the site's own rate tables; a later one beats an earlier one, [rates] beats them all",
+    ),
+    key(
+        "delivery.pool",
+        Optional,
+        "the pool of a [[source]]",
+        "the pool of sources to send from; all sources when absent",
+    ),
+    key(
+        "source.address",
+        Required,
+        "an IP address of this machine",
+        "the address from which connections are made; without any [[source]] the system chooses",
+    ),
+    key(
+        "source.ehlo_name",
+        Optional,
+        DOMAIN,
+        "what this source says in EHLO; delivery.ehlo_name when absent",
+    ),
+    key(
+        "source.weight",
+        Default("1"),
+        "a whole number from 1 to 1000",
+        "its share of the messages where limits leave a choice",
+    ),
+    key("source.pool", Default("\"default\""), NAME, "the pool that it belongs to"),
+    key(
+        "source.warmup",
+        Optional,
+        "the name of a warm-up schedule",
+        "the schedule by which a new address is warmed up; it is warm when absent",
+    ),
+    key(
+        "source.warmup_from",
+        Optional,
+        "a date, YYYY-MM-DD",
+        "the first day of its warm-up, UTC; needed with warmup",
+    ),
+    key(
+        "dns.servers",
+        Optional,
+        "a list of \"address\" or \"address:port\"; an IPv6 address with a port stands in brackets",
+        "the resolvers to ask; those of the system when absent",
+    ),
+    key(
+        "dns.timeout",
+        Default("\"5s\""),
+        DURATION,
+        "how long one answer may take; 5 s is what resolv.conf(5) has",
+    ),
+    key(
+        "dns.attempts",
+        Default("3"),
+        "a whole number from 1 to 10",
+        "how often a question is asked before its domain counts as out of reach",
+    ),
+    key("dns.ipv6", Default("false"), FLAG, "whether mail hosts are looked for at IPv6 addresses"),
+    key(
+        "dns.hosts",
+        Optional,
+        PATH,
+        "a file of mail hosts that is asked before the DNS: a domain (or * for all others) and its \
+         hosts as name=address, the most preferred first; %d in a name stands for the domain",
+    ),
+    key(
+        "rates.*",
+        Optional,
+        "rows of a rate table",
+        "the campaign's own rates: [rates.default], [rates.provider.NAME]",
+    ),
+    key("warmup.schedules", Optional, PATHS, "files of warm-up schedules besides those built in"),
+    key(
+        "warmup.overflow",
+        Default("\"warm\""),
+        "\"warm\" or \"tomorrow\"",
+        "what becomes of messages beyond a source's cap of the day: they go from warm sources, or \
+         they wait",
+    ),
+    key(
+        "threshold.measure",
+        Required,
+        "\"deferral\", \"bounce\" or \"block\"",
+        "the share of attempts that is watched",
+    ),
+    key(
+        "threshold.above",
+        Required,
+        "a percentage above 0% and up to 100%, such as \"8%\" or \"0.3%\"",
+        "the share above which the action is taken",
+    ),
+    key("threshold.window", Required, DURATION, "the time over which the share is taken"),
+    key(
+        "threshold.at_least",
+        Default("100"),
+        "a whole number from 1 to 4294967295",
+        "outcomes in the window below which nothing is concluded: a share of 100 is good to one \
+         in a hundred",
+    ),
+    key(
+        "threshold.provider",
+        Optional,
+        "the name of a provider, or \"all\"",
+        "the provider that is watched, or all together; each by itself when absent",
+    ),
+    key("threshold.action", Required, "\"warn\", \"slow\" or \"stop\"", "what is done about it"),
+    key(
+        "threshold.command",
+        Optional,
+        "a list of a program and its arguments",
+        "a program to run when the action is taken",
     ),
     key("accounting.directory", Default("\"accounting\""), PATH, "the root of the Parquet files"),
     key(
@@ -209,13 +341,16 @@ pub(super) fn names_in(section: &str) -> Vec<&'static str> {
 
 /// The help for an unknown key: the likeliest meant, or its section, or what there is.
 pub(super) fn instead_of(name: &str, names: &[&str]) -> String {
-    if let Some(meant) = suggest(name, names.iter().copied()) {
-        return format!("did you mean {meant:?}?");
-    }
-    match KEYS.iter().find(|key| key.name() == name) {
-        Some(key) if key.section().is_empty() => "it belongs to the top of the file".to_owned(),
-        Some(key) => format!("it belongs to [{}]", key.section()),
-        None => format!("there are {}", names.join(", ")),
+    let elsewhere = KEYS.iter().find(|key| key.name() == name).map(|key| match key.section() {
+        "" => "it belongs to the top of the file".to_owned(),
+        section => format!("it belongs to [{section}]"),
+    });
+    let meant =
+        suggest(name, names.iter().copied()).map(|meant| format!("did you mean {meant:?}?"));
+    match (elsewhere, meant) {
+        (Some(elsewhere), Some(meant)) => format!("{elsewhere}, or {meant}"),
+        (Some(help), None) | (None, Some(help)) => help,
+        (None, None) => format!("there are {}", names.join(", ")),
     }
 }
 
@@ -244,6 +379,11 @@ mod tests {
                 "unsubscribe",
                 "dkim",
                 "delivery",
+                "source",
+                "dns",
+                "rates",
+                "warmup",
+                "threshold",
                 "accounting",
                 "run"
             ]

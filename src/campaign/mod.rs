@@ -6,6 +6,9 @@
 //! keys that contradict each other. [`KEYS`] is the vocabulary: the decoder, the suggestions and
 //! the documentation read the same table. Relative paths are relative to the campaign file.
 //!
+//! The section `[rates]` is a rate table of its own and has another reader: it may stand here, with
+//! anything in it.
+//!
 //! Values that another room may complain about later carry their [`Place`]. Templates stay text
 //! here; the place of a template is that of its first character.
 //!
@@ -17,16 +20,17 @@ mod forms;
 mod keys;
 mod reader;
 mod section;
+mod sending;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeTable;
 
 use crate::problem::{Place, Problem};
-use crate::units::Rate;
+use crate::units::{Rate, Utc};
 
 pub use keys::{KEYS, Key, Presence};
 
@@ -70,6 +74,14 @@ pub struct Campaign {
     pub dkim: Vec<Dkim>,
     /// How to deliver.
     pub delivery: Delivery,
+    /// Where to send from, in the order of the file; at least one.
+    pub sources: Vec<Source>,
+    /// Whom to ask for mail hosts.
+    pub dns: Dns,
+    /// How to warm sources up.
+    pub warmup: Warmup,
+    /// What to watch, in the order of the file.
+    pub thresholds: Vec<Threshold>,
     /// What to keep.
     pub accounting: Accounting,
     /// The directory that holds the run directories.
@@ -127,6 +139,8 @@ pub struct Recipients {
     pub address: At<String>,
     /// What separates the columns; `None` to tell it from the file.
     pub delimiter: Option<u8>,
+    /// The column of numbers by which warm-up begins with the most engaged.
+    pub engagement: Option<At<String>>,
 }
 
 /// How to get off the list; at least one way is there.
@@ -154,31 +168,50 @@ pub struct Dkim {
 /// How to deliver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// Where all mail goes.
+    /// Where mail goes.
     pub route: At<Route>,
+    /// The port of mail hosts, not 0; of use under [`Route::Mx`] only.
+    pub port: u16,
     /// What to say in EHLO; `None` for the machine's own name.
     pub ehlo_name: Option<At<String>>,
-    /// Connections at a time, at least 1.
+    /// Connections at a time, to all providers together; at least 1.
     pub connections: u32,
-    /// Messages before a connection is closed; `None` for no limit.
-    pub messages_per_connection: Option<u32>,
-    /// Attempted recipients per period; `None` for no limit.
+    /// Attempted recipients per period, at all providers together; `None` for no limit.
     pub rate: Option<Rate>,
-    /// The waits before the second, third, … attempt, at least one; the last repeats.
-    pub retry: Vec<Duration>,
-    /// How long after its first attempt a message is given up.
-    pub expire_after: Duration,
+    /// How to treat the smarthost: there exactly under [`Route::Host`]. Mail hosts have their rate
+    /// table instead.
+    pub smarthost: Option<Smarthost>,
+    /// The site's rate tables; a later one beats an earlier one.
+    pub rate_tables: Vec<At<PathBuf>>,
+    /// The pool of sources to send from, which has at least one; `None` for all sources.
+    pub pool: Option<At<String>>,
     /// What becomes of messages that may or may not have arrived.
     pub on_doubt: OnDoubt,
 }
 
-/// A host and a port.
+/// How to treat a smarthost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The host.
-    pub host: Host,
-    /// The port, not 0.
-    pub port: u16,
+pub struct Smarthost {
+    /// Messages before a connection is closed; `None` for no limit.
+    pub messages_per_connection: Option<u32>,
+    /// The waits before the second, third, … attempt, at least one; the last repeats.
+    pub retry: Vec<Duration>,
+    /// How long after its first attempt a message is given up.
+    pub expire_after: Duration,
+}
+
+/// Where mail goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// To the recipients' own mail hosts.
+    Mx,
+    /// All of it to one host.
+    Host {
+        /// The host.
+        host: Host,
+        /// The port, not 0.
+        port: u16,
+    },
 }
 
 /// A host by its address or its name.
@@ -192,12 +225,125 @@ pub enum Host {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
-            Host::Ip(IpAddr::V4(ip)) => write!(f, "{ip}:{}", self.port),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        match self {
+            Route::Mx => f.write_str("mx"),
+            Route::Host { host: Host::Ip(IpAddr::V6(ip)), port } => write!(f, "[{ip}]:{port}"),
+            Route::Host { host: Host::Ip(IpAddr::V4(ip)), port } => write!(f, "{ip}:{port}"),
+            Route::Host { host: Host::Name(name), port } => write!(f, "{name}:{port}"),
         }
     }
+}
+
+/// One address to send from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// No other source has it; `None`, of the only source, for what the system chooses.
+    pub address: Option<At<IpAddr>>,
+    /// What to say in EHLO, its own or that of the delivery; `None` for the machine's own name.
+    pub ehlo_name: Option<At<String>>,
+    /// Its share of the messages where limits leave a choice, from 1 to 1000.
+    pub weight: u32,
+    /// The pool that it belongs to.
+    pub pool: String,
+    /// How it is warmed up; `None` when it is warm.
+    pub warmup: Option<Warming>,
+}
+
+/// How one source is warmed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warming {
+    /// The name of the schedule.
+    pub schedule: At<String>,
+    /// The beginning of its first day, UTC.
+    pub from: Utc,
+}
+
+/// Whom to ask for mail hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// The resolvers; empty for those of the system.
+    pub servers: Vec<SocketAddr>,
+    /// How long one answer may take.
+    pub timeout: Duration,
+    /// How often a question is asked, at least once.
+    pub attempts: u32,
+    /// Whether mail hosts are looked for at IPv6 addresses.
+    pub ipv6: bool,
+    /// A file of mail hosts that is asked first.
+    pub hosts: Option<At<PathBuf>>,
+}
+
+/// How sources are warmed up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warmup {
+    /// Files of schedules besides those built in.
+    pub schedules: Vec<At<PathBuf>>,
+    /// What becomes of messages beyond a source's cap of the day.
+    pub overflow: Overflow,
+}
+
+/// What becomes of messages beyond a source's cap of the day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// They go from sources that are warm.
+    Warm,
+    /// They wait for the next day.
+    Tomorrow,
+}
+
+/// A share of outcomes that is watched, and what is done when it is exceeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Threshold {
+    /// What is counted.
+    pub measure: Measure,
+    /// The share above which the action is taken, in millionths: 80,000 is 8 %. From 1 to
+    /// 1,000,000.
+    pub above_ppm: u32,
+    /// The time over which the share is taken.
+    pub window: Duration,
+    /// Outcomes in the window below which nothing is concluded; at least 1.
+    pub at_least: u32,
+    /// Whose outcomes.
+    pub of: Watched,
+    /// What is done.
+    pub action: Reaction,
+    /// A program to run when the action is taken, and its arguments; empty for none.
+    pub command: Vec<String>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// What a threshold counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Attempts that were told to come again.
+    Deferral,
+    /// Recipients that were refused for good.
+    Bounce,
+    /// Refusals of us and not of the recipient.
+    Block,
+}
+
+/// Whose outcomes a threshold counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Those of each provider by itself.
+    Each,
+    /// Those of all providers together.
+    Together,
+    /// Those of this provider.
+    Provider(At<String>),
+}
+
+/// What a threshold does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// It is said.
+    Warn,
+    /// The provider is approached more slowly.
+    Slow,
+    /// Nothing more is sent there until somebody says so.
+    Stop,
 }
 
 /// What becomes of a message whose final reply was lost (RFC 1047).

@@ -13,8 +13,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::problem::{Place, Problem};
+use crate::units::Utc;
 
 use super::At;
+use super::forms;
 use super::keys::{self, Key, Presence};
 use super::section::{Body, Section, misspells};
 
@@ -235,7 +237,7 @@ impl<'t> Reader<'t> {
         section: &Section<'_>,
         name: &'static str,
         form: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<At<Vec<T>>> {
+    ) -> Option<Vec<At<T>>> {
         let found = self.find(section, name)?;
         let DeValue::Array(array) = found.value.as_ref() else {
             return self.mistyped(&found);
@@ -249,13 +251,35 @@ impl<'t> Reader<'t> {
             let place = self.place(&element.span());
             match element.get_ref() {
                 DeValue::String(text) => match form(text) {
-                    Ok(value) => values.push(value),
+                    Ok(value) => values.push(At { value, place }),
                     Err(why) => self.bad(section, name, place, &why),
                 },
                 other => self.wrong_type(place, found.key.path, other, found.key.form),
             }
         }
-        (values.len() == array.len()).then_some(At { value: values, place: found.place })
+        (values.len() == array.len()).then_some(values)
+    }
+
+    /// A date, in quotes or not: TOML has dates.
+    pub(super) fn date(&mut self, section: &Section<'_>, name: &'static str) -> Option<At<Utc>> {
+        let found = self.find(section, name)?;
+        let text = match found.value.as_ref() {
+            DeValue::Datetime(date) => date.to_string(),
+            _ => self.text(&found)?.to_owned(),
+        };
+        match forms::date(&text) {
+            Ok(value) => Some(At { value, place: found.place }),
+            Err(why) => {
+                self.bad(section, name, found.place, &why);
+                None
+            }
+        }
+    }
+
+    /// Where the value of a key stands, if the file has the key.
+    pub(super) fn given(&self, section: &Section<'_>, name: &str) -> Option<Place> {
+        let Body::Present(table) = section.body else { return None };
+        table.get(name).map(|value| self.place(&value.span()))
     }
 
     /// The texts of a section with free keys, in the order of the file: the name and its template.
