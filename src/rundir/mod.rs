@@ -7,12 +7,14 @@
 //!     recipients.idx   one entry per input row
 //!     ledger/ spool/
 //!     status.json      rewritten every second
+//!     control.jsonl    what was ordered while the run went on, one order a line
 //!     in_doubt.csv     the rows in doubt, if there are any
 //!     report.json      written once: the run has ended
 //! ```
 //!
 //! How it fails: every error names the path. It knows no campaign, no SMTP; only files.
 
+pub mod control;
 mod manifest;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -41,6 +43,16 @@ pub enum RunDirError {
     Locked {
         /// The lock file.
         path: PathBuf,
+    },
+    /// A line of the recorded orders is none.
+    #[error("{path}:{line}: {why}", path = path.display())]
+    NotAnOrder {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+        /// What is wrong with it.
+        why: String,
     },
     /// The manifest is not one.
     #[error("{path} is not a manifest of this version: {why}", path = path.display())]
