@@ -328,7 +328,7 @@ impl Uring {
 
     /// Submits and sleeps until something completes or `until` has come.
     fn enter(&mut self, until: Tick) -> Result<(), RingError> {
-        let sleep = until.since(self.clock.tick()).min(IDLE_SLEEP);
+        let sleep = self.clock.sleep(until.since(self.clock.tick())).min(IDLE_SLEEP);
         let timespec = types::Timespec::from(sleep);
         let args = types::SubmitArgs::new().timespec(&timespec);
         match self.ring.submitter().submit_with_args(1, &args) {
@@ -400,7 +400,9 @@ impl Ring for Uring {
     }
 
     fn deadline(&mut self, conn: ConnId, at: Tick) {
-        self.deadlines.set(conn, at);
+        // Receivers do not answer faster because our time runs faster.
+        let left = at.since(self.now).saturating_mul(self.clock.speed());
+        self.deadlines.set(conn, self.now.after(left));
     }
 
     fn close(&mut self, conn: ConnId) {
