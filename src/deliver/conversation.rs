@@ -4,11 +4,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::Settings;
 use super::store::Store;
+use crate::destination::{GroupNo, SiteNo, SourceNo};
 use crate::limits;
 use crate::outcome::Session as SessionFacts;
-use crate::ring::{Parcel, Shared};
+use crate::ring::Parcel;
 use crate::smtp::session::{Envelope, Event, Session, Tag, Wants};
 use crate::smtp::verdict::Failure;
 use crate::units::Tick;
@@ -23,6 +23,16 @@ enum Phase {
     Unconnected(Option<Failure>),
 }
 
+/// To whom a connection goes, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) group: GroupNo,
+    pub(super) site: SiteNo,
+    pub(super) source: SourceNo,
+    /// Which of the site's addresses.
+    pub(super) address: usize,
+}
+
 /// What a conversation tells the stage.
 pub(super) enum Heard {
     /// The connection could not be made.
@@ -34,6 +44,7 @@ pub(super) enum Heard {
 /// A connection of the stage.
 pub(super) struct Conversation {
     phase: Phase,
+    pub(super) route: Route,
     key: u64,
     remote: SocketAddr,
     source: Option<IpAddr>,
@@ -54,12 +65,20 @@ pub(super) struct Conversation {
     pub(super) listed_idle: bool,
     /// It is on the stage's list of connections with room behind their message.
     pub(super) listed_behind: bool,
+    /// It is on the stage's list of connections that could make place for others.
+    pub(super) listed_spare: bool,
 }
 
 impl Conversation {
-    pub(super) fn connecting(key: u64, remote: SocketAddr, now: Tick) -> Conversation {
+    pub(super) fn connecting(
+        key: u64,
+        route: Route,
+        remote: SocketAddr,
+        now: Tick,
+    ) -> Conversation {
         Conversation {
             phase: Phase::Connecting,
+            route,
             key,
             remote,
             source: None,
@@ -73,6 +92,7 @@ impl Conversation {
             dirty: false,
             listed_idle: false,
             listed_behind: false,
+            listed_spare: false,
         }
     }
 
@@ -186,12 +206,9 @@ impl Conversation {
         self.retired = true;
     }
 
-    /// The campaign's limit and the receiver's own (RFC 9422 MAILMAX) both hold.
-    fn has_quota(&self, settings: &Settings) -> bool {
-        let ours = match settings.messages_per_connection {
-            0 => u32::MAX,
-            most => most,
-        };
+    /// The table's limit and the receiver's own (RFC 9422 MAILMAX) both hold.
+    fn has_quota(&self, most: Option<u32>) -> bool {
+        let ours = most.unwrap_or(u32::MAX);
         let theirs = self.session().and_then(|session| session.capabilities().mail_max);
         !self.retired && self.offered < ours.min(theirs.unwrap_or(u32::MAX))
     }
@@ -201,18 +218,18 @@ impl Conversation {
     }
 
     /// Whether a message may begin on it now.
-    pub(super) fn is_idle(&self, settings: &Settings) -> bool {
-        self.wants() == Wants::Now && self.has_quota(settings)
+    pub(super) fn is_idle(&self, most: Option<u32>) -> bool {
+        self.wants() == Wants::Now && self.has_quota(most)
     }
 
     /// Whether an envelope may follow the message under way.
-    pub(super) fn has_room_behind(&self, settings: &Settings) -> bool {
-        self.wants() == Wants::Behind && self.has_quota(settings)
+    pub(super) fn has_room_behind(&self, most: Option<u32>) -> bool {
+        self.wants() == Wants::Behind && self.has_quota(most)
     }
 
     /// Whether it has carried all the messages that it may and is idle.
-    pub(super) fn is_used_up(&self, settings: &Settings) -> bool {
-        self.wants() == Wants::Now && !self.has_quota(settings)
+    pub(super) fn is_used_up(&self, most: Option<u32>) -> bool {
+        self.wants() == Wants::Now && !self.has_quota(most)
     }
 
     /// Says QUIT when nothing is under way; whether it did.
@@ -232,10 +249,7 @@ impl Conversation {
     /// What to send now.
     pub(super) fn parcel(&mut self, store: &Store, now: Tick) -> Option<Parcel> {
         let outgoing = self.session_mut()?.take(now)?;
-        let body = outgoing.body.map(|tag| {
-            let (owner, range) = store.octets(tag);
-            Shared::new(owner, range)
-        });
+        let body = outgoing.body.map(|tag| store.octets(tag));
         let body_len = body.as_ref().map_or(0, |body| body.octets().len());
         self.body = outgoing.body;
         self.dot_end = outgoing.head.len() + body_len + b".\r\n".len();

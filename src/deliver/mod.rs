@@ -3,9 +3,14 @@
 //! One thread, one [`Ring`], one loop ([`run`]):
 //!
 //! ```text
-//! feed ► dispatch (rate, connections) ► record Started ► commit ► send
-//!      ► wait ► replies ► verdicts ► record
+//! orders, feed ► dispatch (lanes, sites) ► record Started ► commit ► send
+//!              ► wait ► replies ► verdicts ► record
 //! ```
+//!
+//! Messages wait at their *site* (the mail hosts of their domain), sites belong to a *group* (the
+//! unit of limits), and `rates::Pace` says over which source the group's next message may begin.
+//! Nothing is polled: a group that can go on is on a list, one that must wait is in a heap by time.
+//! Preparation makes only what the stage asks for, shortly before it can go.
 //!
 //! The order is the promise: a message's `Started` is in the ledger before its octets leave, and
 //! all records of a round go to the ledger in one commit.
@@ -13,82 +18,52 @@
 //! How it fails: whatever a receiver does is an outcome of a message. Only a broken ledger or ring
 //! ends the stage ([`DeliverError`]); the ledger then says where to go on.
 //!
-//! It knows segments, the rate and the route; never the campaign, a key or a template.
+//! It knows segments, limits, sites and sources; never the campaign, a key or a template.
 
 mod conversation;
+mod dispatch;
 mod hearing;
-mod lane;
+mod orders;
+mod settings;
+mod site;
 mod store;
 mod tally;
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
 
-pub use tally::{Live, Tally};
+pub use settings::{Group, Notice, OnDoubt, Order, Past, Settings, Source};
+pub use tally::{Live, LiveGroup, Tally};
 
+use crate::destination::{GroupNo, SiteNo, SourceNo};
 use crate::ledger;
-use crate::outcome::{Class, Kind, Outcome};
-use crate::rates::Retry;
+use crate::outcome::{Binding, Class, Kind, Outcome};
+use crate::rates::{Blur, Pace};
 use crate::ring::{ConnId, Event, Events, Ring, RingError};
+use crate::smtp::rules::Rules;
 use crate::smtp::session::Tag;
-use crate::spool::handover::{Again, Back, Fate, Feed};
-use crate::units::{Rate, Tick};
+use crate::spool::handover::{Back, Fate, Feed};
+use crate::units::Tick;
 use conversation::Conversation;
-use lane::Lane;
+use site::Site;
 use store::Store;
-
-/// What to do with a message whose final reply was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDoubt {
-    /// Keep it as in doubt, list it, do not send it again.
-    Hold,
-    /// Send it again; it may arrive twice.
-    Resend,
-}
 
 /// Segments and fates taken in one round; what they record goes into one commit, which is bounded.
 const FEED_PER_ROUND: usize = 256;
 
-/// Where and how fast to deliver.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The route's host name, as recorded with each attempt.
-    pub host: String,
-    /// The route's addresses, tried in turn.
-    pub addresses: Vec<SocketAddr>,
-    /// Our name in EHLO.
-    pub ehlo_name: String,
-    /// Connections at the same time.
-    pub connections: u32,
-    /// Messages on one connection; 0 means no limit.
-    pub messages_per_connection: u32,
-    /// Attempted recipients per period; `None` means no limit.
-    pub rate: Option<Rate>,
-    /// When deferred messages are tried again, and when they expire.
-    pub retry: Retry,
-    /// What to do when a final reply is lost.
-    pub on_doubt: OnDoubt,
-    /// Our address for the connections; `None` lets the kernel choose.
-    pub source: Option<IpAddr>,
-    /// The number of the last connection of earlier processes of this run.
-    pub last_connection: u64,
-    /// How long ago the attempts of the last rate period began, the oldest first: those of earlier
-    /// processes of this run.
-    pub recent: Vec<Duration>,
-    /// Refuse to connect anywhere but to loopback (rehearsals).
-    pub loopback_only: bool,
-}
-
-/// The stage's ends of the channels to preparation.
+/// The stage's ends of its channels.
 pub struct Channels {
     /// Full segments; the stage ends when this is closed and everything is settled.
     pub feed: Receiver<Feed>,
-    /// Empty segments and messages for later.
+    /// Empty segments, wants, and messages for later.
     pub back: Sender<Back>,
+    /// What the operator, the resolver or another delivery thread wants.
+    pub orders: Receiver<Order>,
+    /// What others should know.
+    pub notices: Sender<Notice>,
 }
 
 /// What ends the stage early.
@@ -111,32 +86,11 @@ pub fn run<R: Ring>(
     ring: &mut R,
     settings: &Settings,
     channels: &Channels,
-    ledger: &mut ledger::Writer,
+    ledger: &ledger::Desk,
     live: &Live,
     stop: &AtomicBool,
 ) -> Result<Tally, DeliverError> {
-    let mut delivery = Delivery {
-        lane: Lane::new(settings, ring.now()),
-        ring,
-        settings,
-        channels,
-        ledger,
-        live,
-        store: Store::default(),
-        conversations: Vec::new(),
-        idle: Vec::new(),
-        behind: VecDeque::new(),
-        bodies: Vec::new(),
-        dirty: Vec::new(),
-        settled: 0,
-        recorded: false,
-        feeding: true,
-        stopping: false,
-        last_connection: settings.last_connection,
-        greeted: 0,
-        carrying: 0,
-        tally: Tally::new(),
-    };
+    let mut delivery = Delivery::new(ring, settings, channels, ledger, live);
     let mut events = Events::default();
     loop {
         delivery.stopping |= stop.load(Ordering::Relaxed);
@@ -150,39 +104,140 @@ pub fn run<R: Ring>(
     }
 }
 
+/// A group in delivery.
+struct Line {
+    name: String,
+    /// Whose rules its replies are judged by; empty where no provider is known.
+    provider: String,
+    /// Sites with messages, in turn.
+    sites: VecDeque<SiteNo>,
+    /// All of its sites.
+    all_sites: Vec<SiteNo>,
+    /// Messages that wait here.
+    ready: u32,
+    /// Messages asked for that have not come yet.
+    wanted: u32,
+    /// Preparation has less for it than was asked for.
+    dry: bool,
+    /// It is on the list of groups that can go on.
+    listed: bool,
+    /// It is in the queue for a connection.
+    queueing: bool,
+    /// Its entry in the heap; later ones are void.
+    wakes_at: Tick,
+    binding: Binding,
+    /// Since when nothing was accepted although it was tried.
+    down_since: Option<Tick>,
+    /// Whatever is left of it is being given up.
+    given_up: bool,
+}
+
+/// What is under way on a lane.
+#[derive(Clone, Copy, Default)]
+struct Hands {
+    /// Messages begun and not settled.
+    messages: u32,
+    /// Connections on which a message was begun.
+    carrying: u32,
+}
+
 struct Delivery<'a, R: Ring> {
     ring: &'a mut R,
     settings: &'a Settings,
     channels: &'a Channels,
-    ledger: &'a mut ledger::Writer,
+    ledger: &'a ledger::Desk,
     live: &'a Live,
-    lane: Lane,
+    rules: &'static Rules,
+    pace: Pace,
     store: Store,
+    groups: Vec<Line>,
+    /// By number; `None` for a site that no policy lets us reach.
+    sites: Vec<Site>,
+    /// By group and source.
+    hands: Vec<Hands>,
     /// By connection number.
     conversations: Vec<Option<Conversation>>,
-    /// Connections that may be idle; checked when used.
-    idle: Vec<ConnId>,
-    /// Connections that may take an envelope behind their message; checked when used.
-    behind: VecDeque<ConnId>,
+    /// Groups that can go on.
+    active: VecDeque<GroupNo>,
+    /// Groups that wait for any connection to end: the run has as many as it may have.
+    queueing: VecDeque<GroupNo>,
+    /// Connections that were idle while their site had no message.
+    spare: VecDeque<ConnId>,
+    /// Groups that wait for a time.
+    sleeping: BinaryHeap<Reverse<(Tick, GroupNo)>>,
     /// Messages whose octets are asked for in this round.
     bodies: Vec<(ConnId, Tag)>,
     /// Connections that may have something to send.
     dirty: Vec<ConnId>,
+    /// Messages of a segment that was just loaded.
+    loaded: Vec<Tag>,
+    /// The sources in the order in which they are asked.
+    order: Vec<SourceNo>,
     settled: u32,
+    wanting: u32,
     recorded: bool,
     feeding: bool,
     stopping: bool,
-    last_connection: u64,
-    /// Connections that have greeted.
-    greeted: u32,
-    /// Connections on which a message was begun.
-    carrying: u32,
     tally: Tally,
+}
+
+impl<'a, R: Ring> Delivery<'a, R> {
+    fn new(
+        ring: &'a mut R,
+        settings: &'a Settings,
+        channels: &'a Channels,
+        ledger: &'a ledger::Desk,
+        live: &'a Live,
+    ) -> Delivery<'a, R> {
+        let now = ring.now();
+        let weights: Vec<u32> = settings.sources.iter().map(|source| source.weight).collect();
+        let ceiling = (settings.connections, settings.rate);
+        let pace = Pace::new(&weights, ceiling, Blur::at_speed(settings.speed), now);
+        let mut delivery = Delivery {
+            rules: Rules::shipped(),
+            pace,
+            ring,
+            settings,
+            channels,
+            ledger,
+            live,
+            store: Store::default(),
+            groups: Vec::new(),
+            sites: Vec::new(),
+            hands: Vec::new(),
+            conversations: Vec::new(),
+            active: VecDeque::new(),
+            queueing: VecDeque::new(),
+            spare: VecDeque::new(),
+            sleeping: BinaryHeap::new(),
+            bodies: Vec::new(),
+            dirty: Vec::new(),
+            loaded: Vec::new(),
+            order: Vec::new(),
+            settled: 0,
+            wanting: 0,
+            recorded: false,
+            feeding: true,
+            stopping: false,
+            tally: Tally::new(),
+        };
+        delivery.pace.tell(now, delivery.ring.utc());
+        for group in &settings.groups {
+            delivery.add_group(group.clone());
+        }
+        for site in &settings.sites {
+            delivery.add_site(site.clone());
+        }
+        delivery.remember(&settings.past);
+        delivery
+    }
 }
 
 impl<R: Ring> Delivery<'_, R> {
     /// Everything between two waits except the events.
     fn round(&mut self) -> Result<(), DeliverError> {
+        self.pace.tell(self.ring.now(), self.ring.utc());
+        self.take_orders();
         self.take_feed();
         self.dispatch();
         self.record_bodies();
@@ -204,103 +259,24 @@ impl<R: Ring> Delivery<'_, R> {
                 return;
             }
             match self.channels.feed.try_recv() {
-                Ok(Feed::Segment(segment)) => self.store.load(segment, self.ring.now()),
+                Ok(Feed::Segment(segment)) => {
+                    // A site that it names may have been announced just before.
+                    self.take_orders();
+                    self.load(segment);
+                }
                 Ok(Feed::Fate(fate)) => self.record_fate(&fate),
+                Ok(Feed::Dry(group, dry)) => {
+                    self.groups[group.index()].dry = dry;
+                    self.activate(group);
+                }
                 Err(TryRecvError::Empty) => return,
                 Err(TryRecvError::Disconnected) => self.feeding = false,
             }
         }
     }
 
-    /// Gives ready messages to connections, as far as rate, pauses and connections allow, and makes
-    /// connections for those that find none. A message is bound to a connection only when that has
-    /// greeted: one that never does holds back nobody.
-    fn dispatch(&mut self) {
-        let now = self.ring.now();
-        while !self.stopping {
-            let Some(tag) = self.store.first_ready() else { return };
-            if self.expire_if_old(tag) {
-                continue;
-            }
-            if self.lane.opens_at() > now {
-                return;
-            }
-            let Some(conn) = self.place() else { return self.connect() };
-            self.lane.take(now);
-            self.store.take_first_ready();
-            self.offer(conn, tag);
-        }
-    }
-
-    /// A connection that is idle; or, when no further one may be made, one that can take the
-    /// envelope behind the message it sends.
-    fn place(&mut self) -> Option<ConnId> {
-        let settings = self.settings;
-        while let Some(conn) = self.idle.pop() {
-            let Some(known) = self.conversation(conn) else { continue };
-            known.listed_idle = false;
-            if known.is_idle(settings) {
-                return Some(conn);
-            }
-        }
-        while let Some(conn) = self.behind.pop_front() {
-            let Some(known) = self.conversation(conn) else { continue };
-            known.listed_behind = false;
-            if known.has_room_behind(settings) {
-                return Some(conn);
-            }
-        }
-        None
-    }
-
     fn conversation(&mut self, conn: ConnId) -> Option<&mut Conversation> {
         self.conversations.get_mut(conn.0 as usize).and_then(Option::as_mut)
-    }
-
-    /// Makes connections, as many as are allowed and could be used soon.
-    fn connect(&mut self) {
-        let open = self.tally.connections_open;
-        let greeting = (open - self.greeted) as usize;
-        let useful = self.lane.soon(self.store.ready()).saturating_sub(greeting);
-        let allowed = self.lane.allowed().saturating_sub(open);
-        for _ in 0..useful.min(allowed as usize) {
-            let now = self.ring.now();
-            let to = self.lane.next_address();
-            let made = match self.settings.loopback_only && !to.ip().is_loopback() {
-                true => Err(std::io::ErrorKind::PermissionDenied.into()),
-                false => self.ring.connect(to, self.settings.source),
-            };
-            match made {
-                Ok(conn) => self.connecting(conn, to, now),
-                Err(error) => return self.no_socket(to, &error),
-            }
-        }
-    }
-
-    fn connecting(&mut self, conn: ConnId, to: SocketAddr, now: Tick) {
-        self.last_connection += 1;
-        let index = conn.0 as usize;
-        if index >= self.conversations.len() {
-            self.conversations.resize_with(index + 1, || None);
-        }
-        let conversation = Conversation::connecting(self.last_connection, to, now);
-        self.ring.deadline(conn, conversation.deadline());
-        self.conversations[index] = Some(conversation);
-        self.tally.opened();
-        self.live.connections.store(self.tally.connections_open.into(), Ordering::Relaxed);
-    }
-
-    fn offer(&mut self, conn: ConnId, tag: Tag) {
-        let (now, utc) = (self.ring.now(), self.ring.utc());
-        self.store.item(tag).begin(now, utc);
-        let Some(conversation) = self.conversations[conn.0 as usize].as_mut() else {
-            unreachable!("a message is offered to a connection that was just checked");
-        };
-        self.carrying += u32::from(!conversation.has_carried());
-        let index = conversation.offer(tag, self.store.envelope(tag), now);
-        self.store.item(tag).index = index;
-        self.touched(conn);
-        self.hear(conn);
     }
 
     /// Writes `Started` for every message whose octets are about to leave. Nothing is sent before
@@ -317,7 +293,7 @@ impl<R: Ring> Delivery<'_, R> {
             let now = self.ring.now();
             let item = self.store.item(tag);
             item.body_at = Some(now);
-            let (row, attempt) = (item.row, item.attempt);
+            let (row, attempt) = (item.head.row, item.head.attempt);
             self.ledger.started(row, attempt, self.ring.utc());
             self.recorded = true;
         }
@@ -357,6 +333,9 @@ impl<R: Ring> Delivery<'_, R> {
 
     /// Empty segments and counts go back to preparation. It may have ended already.
     fn give_back(&mut self) {
+        if self.wanting > 0 && self.store.held() >= self.settings.segments {
+            self.store.vacate();
+        }
         while let Some(segment) = self.store.emptied() {
             drop(self.channels.back.send(Back::Segment(segment)));
         }
@@ -392,12 +371,17 @@ impl<R: Ring> Delivery<'_, R> {
 
     /// When to look again if nothing happens.
     fn wake_at(&self) -> Tick {
-        if self.feeding && !self.channels.feed.is_empty() {
+        let more = self.feeding && !self.channels.feed.is_empty();
+        if more || !self.channels.orders.is_empty() {
             return self.ring.now();
         }
-        match self.store.ready() > 0 && !self.stopping {
-            true if self.lane.opens_at() > self.ring.now() => self.lane.opens_at(),
-            _ => Tick(u64::MAX),
+        if self.stopping {
+            return Tick(u64::MAX);
+        }
+        let place = !self.queueing.is_empty() && self.pace.free() > 0;
+        match self.active.is_empty() && !place {
+            false => self.ring.now(),
+            true => self.sleeping.peek().map_or(Tick(u64::MAX), |Reverse((at, _))| *at),
         }
     }
 
@@ -414,7 +398,8 @@ impl<R: Ring> Delivery<'_, R> {
             let Some(conversation) = self.conversations[conn.0 as usize].as_mut() else { continue };
             match event {
                 Event::Connected { source, .. } => {
-                    conversation.connected(*source, &self.settings.ehlo_name, now);
+                    let ours = &self.settings.sources[conversation.route.source.index()];
+                    conversation.connected(*source, &ours.ehlo_name, now);
                 }
                 Event::Received { octets, .. } => {
                     conversation.receive(&events.arena[octets.clone()], now);
@@ -434,12 +419,21 @@ impl<R: Ring> Delivery<'_, R> {
 
     /// Records the end of a row that needed no connection.
     fn record_fate(&mut self, fate: &Fate) {
-        let expired = fate.kind == Kind::Expired;
         let now = self.ring.utc();
-        let class = if expired { Class::MessageExpired } else { Class::RenderError };
+        let class = match fate.kind {
+            Kind::Expired => Class::MessageExpired,
+            Kind::Cancelled => Class::None,
+            Kind::Bounced => Class::BadDomain,
+            _ => Class::RenderError,
+        };
         let (message, end) = ((fate.row, fate.attempt), (fate.kind, class));
         let times = (now, fate.first_attempt);
-        self.record(&Outcome::unconnected(message, end, times, &fate.reason));
+        let provider = fate.group.map_or("", |group| &self.groups[group.index()].name).to_owned();
+        let unconnected = Outcome::unconnected(message, end, times, &fate.reason);
+        self.record(&Outcome { provider: &provider, ..unconnected });
+        if let Some(live) = fate.group.and_then(|group| self.live.groups.get(group.index())) {
+            live.count(fate.kind, class);
+        }
         self.settled += 1;
     }
 
@@ -450,7 +444,8 @@ impl<R: Ring> Delivery<'_, R> {
         self.live.count(outcome.kind);
     }
 
-    fn again(&mut self, again: Again) {
-        drop(self.channels.back.send(Back::Again(again)));
+    fn back(&self, back: Back) {
+        // Preparation may have ended already.
+        drop(self.channels.back.send(back));
     }
 }

@@ -1,11 +1,12 @@
 //! tally — what the stage counts: live numbers for whoever watches, and the sums for the end.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::outcome::{Kind, Outcome};
+use crate::outcome::{Class, Kind, Outcome};
+use crate::rates::tally::is_block;
 
 /// Numbers that other threads read while the stage works. They are for looking at; the proof is in
 /// the ledger.
@@ -23,14 +24,65 @@ pub struct Live {
     pub in_doubt: AtomicU64,
     /// Rows that could not be made into a message.
     pub failed: AtomicU64,
+    /// Messages ended by the operator.
+    pub cancelled: AtomicU64,
     /// Connections open.
     pub connections: AtomicU64,
+    /// The number of the run's last connection.
+    pub last_connection: AtomicU64,
+    /// The same by group, for the groups known at the start.
+    pub groups: Vec<LiveGroup>,
+}
+
+/// Numbers of one group.
+#[derive(Debug, Default)]
+pub struct LiveGroup {
+    /// Messages accepted.
+    pub delivered: AtomicU64,
+    /// Attempts deferred.
+    pub deferred: AtomicU64,
+    /// Messages refused for good.
+    pub bounced: AtomicU64,
+    /// Of the deferrals, those because of us.
+    pub blocked_deferrals: AtomicU64,
+    /// Of the refusals, those because of us.
+    pub blocked_bounces: AtomicU64,
+    /// Messages that have not met their outcome; whoever starts the stage sets it.
+    pub left: AtomicU64,
+    /// What keeps its messages waiting: the number of a [`crate::outcome::Binding`].
+    pub binding: AtomicU8,
+}
+
+impl LiveGroup {
+    pub(super) fn count(&self, kind: Kind, class: Class) {
+        if kind.is_final() {
+            self.left.fetch_sub(1, Ordering::Relaxed);
+        }
+        let blocked = is_block(kind, class);
+        let (counter, of_us) = match kind {
+            Kind::Delivered => (&self.delivered, None),
+            Kind::Deferred => (&self.deferred, Some(&self.blocked_deferrals)),
+            Kind::Bounced => (&self.bounced, Some(&self.blocked_bounces)),
+            _ => return,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(counter) = of_us.filter(|_| blocked) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Live {
     /// Messages that have met their outcome.
     pub fn settled(&self) -> u64 {
-        let ends = [&self.delivered, &self.bounced, &self.expired, &self.in_doubt, &self.failed];
+        let ends = [
+            &self.delivered,
+            &self.bounced,
+            &self.expired,
+            &self.in_doubt,
+            &self.failed,
+            &self.cancelled,
+        ];
         ends.into_iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
     }
 
@@ -42,6 +94,7 @@ impl Live {
             Kind::Expired => &self.expired,
             Kind::InDoubt => &self.in_doubt,
             Kind::Failed => &self.failed,
+            Kind::Cancelled => &self.cancelled,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -68,7 +121,9 @@ pub struct Tally {
 const DAMAGE_MAX: usize = 10;
 
 impl Tally {
-    pub(super) fn new() -> Tally {
+    /// Nothing yet.
+    #[expect(clippy::new_without_default, reason = "it is made where a stage begins")]
+    pub fn new() -> Tally {
         Tally {
             connections: 0,
             connections_open: 0,
@@ -77,6 +132,17 @@ impl Tally {
             attempt: histogram(),
             damage: Vec::new(),
         }
+    }
+
+    /// Adds what another thread did.
+    pub fn add(&mut self, other: Tally) {
+        self.connections += other.connections;
+        self.connections_open += other.connections_open;
+        self.octets += other.octets;
+        self.to_accept += other.to_accept;
+        self.attempt += other.attempt;
+        self.damage.extend(other.damage);
+        self.damage.truncate(DAMAGE_MAX);
     }
 
     pub(super) fn opened(&mut self) {
