@@ -9,13 +9,15 @@ use mailshot::limits::TIMER_SLACK;
 use mailshot::outcome::{Kind, Row, Stage};
 use mailshot::rates::Bucket;
 use mailshot::smtp::reply::ReplyParser;
-use mailshot::smtp::verdict::{Scope, judge};
+use mailshot::smtp::rules::Rules;
+use mailshot::smtp::verdict::{Action, Scope, judge};
 use mailshot::units::Tick;
 
-use crate::ring::{Begin, nanos};
+use crate::ring::nanos;
 use crate::world::{Ended, History, Process};
 
-/// The first and the longest pause of a route after trouble, as `deliver` documents them.
+/// The first and the longest pause of a lane and rest of an address after trouble, as `rates::pace`
+/// and `deliver` document them.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 pub(crate) fn check(settings: &Settings, rows: u32, history: &History) {
@@ -26,7 +28,7 @@ pub(crate) fn check(settings: &Settings, rows: u32, history: &History) {
     for process in &history.processes {
         within_limits(settings, process);
         within_rate(settings, process);
-        quiet_in_pauses(process);
+        quiet_in_pauses(settings, process);
     }
 }
 
@@ -34,14 +36,15 @@ pub(crate) fn check(settings: &Settings, rows: u32, history: &History) {
 fn ends(settings: &Settings, rows: u32, history: &History) {
     let counts = history.counts();
     let ended = counts.delivered + counts.bounced + counts.expired + counts.in_doubt;
-    let ended = ended + counts.failed + counts.in_flight;
+    let ended = ended + counts.failed + counts.cancelled + counts.in_flight;
     assert_eq!(ended, rows, "{counts:?}");
     let killed = history.processes.iter().any(|process| process.tally.is_none());
     let held = settings.on_doubt == OnDoubt::Hold;
     assert!(counts.in_flight == 0 || killed && held, "{counts:?}");
     // What is sent again ends in doubt only when its time has run out.
     let given_up = history.ended().filter(|ended| ended.kind == Kind::InDoubt).all(|ended| {
-        settings
+        settings.groups[0]
+            .limits
             .retry
             .next(Row(ended.row), ended.attempt, ended.first_attempt, ended.time)
             .is_none()
@@ -110,11 +113,11 @@ fn started(history: &History) {
 }
 
 fn within_limits(settings: &Settings, process: &Process) {
-    let notes = &process.notes;
-    assert!(notes.open_most <= settings.connections as usize, "{} connections", notes.open_most);
-    if settings.messages_per_connection > 0 {
-        let most = notes.mails_most;
-        assert!(most <= settings.messages_per_connection, "{most} messages on a connection");
+    let (notes, limits) = (&process.notes, &settings.groups[0].limits);
+    assert!(notes.open_most <= limits.connections as usize, "{} connections", notes.open_most);
+    if let Some(limit) = limits.messages_per_connection {
+        let most = process.mails_most;
+        assert!(most <= limit, "{most} messages on a connection");
     }
     if let Some(tally) = &process.tally {
         assert_eq!(tally.connections_open, 0, "every connection is closed");
@@ -124,15 +127,13 @@ fn within_limits(settings: &Settings, process: &Process) {
     for ended in &process.ended {
         let (key, place) = ended.session;
         assert!(place == 0 || places.insert((key, place)), "{ended:?} is not alone in its place");
-        if settings.messages_per_connection > 0 {
-            assert!(place <= settings.messages_per_connection, "{ended:?}");
-        }
+        assert!(limits.messages_per_connection.is_none_or(|most| place <= most), "{ended:?}");
     }
 }
 
 /// The bound that [`Bucket`] documents, for the moments at which messages began.
 fn within_rate(settings: &Settings, process: &Process) {
-    let Some(rate) = settings.rate else { return };
+    let Some(rate) = settings.groups[0].limits.rates.first().copied() else { return };
     let begins: Vec<u64> = process
         .notes
         .begins
@@ -152,39 +153,69 @@ fn within_rate(settings: &Settings, process: &Process) {
     }
 }
 
-/// After trouble nothing begins until the pause is over; the pauses double until a success.
-fn quiet_in_pauses(process: &Process) {
+/// After a reply that stops the lane nothing begins until the pause is over, and after the only
+/// address failed nobody calls it until it has rested; both double until a success.
+fn quiet_in_pauses(settings: &Settings, process: &Process) {
+    let alone = settings.sites[0].hosts[0].addresses.len() == 1;
+    for pause in pauses(process, stop, false) {
+        let begins = &process.notes.begins;
+        let heard = begins.iter().find(|begin| !begin.held_up && within(pause, begin.at));
+        assert!(heard.is_none(), "{heard:?} within the pause {pause:?}");
+    }
+    let rest = |ended: &Ended| {
+        let before = matches!(ended.stage, Stage::Connect | Stage::Banner | Stage::Ehlo);
+        (before && stop(ended).is_none()).then_some(PAUSES.0)
+    };
+    for rest in pauses(process, rest, true).into_iter().filter(|_| alone) {
+        let called = process.notes.calls.iter().find(|at| within(rest, **at));
+        assert!(called.is_none(), "called at {called:?} within the rest {rest:?}");
+    }
+}
+
+/// The times in which all is quiet after outcomes of a kind: each with its least time, twice as
+/// long again as long as nothing is accepted; and whether that ends them.
+fn pauses(
+    process: &Process,
+    trouble: impl Fn(&Ended) -> Option<Duration>,
+    ends_early: bool,
+) -> Vec<(u64, u64)> {
     let mut pauses: Vec<(u64, u64)> = Vec::new();
-    let (mut until, mut pause) = (0, nanos(PAUSES.0));
+    let (mut until, mut pause) = (0, 0);
     for ended in &process.ended {
         if ended.kind == Kind::Delivered {
-            pause = nanos(PAUSES.0);
-        } else if is_trouble(ended) && until <= ended.at.0 {
+            pause = 0;
+            if let Some(last) = pauses.last_mut().filter(|_| ends_early) {
+                last.1 = last.1.min(ended.at.0);
+                until = last.1;
+            }
+        } else if let Some(least) = trouble(ended).filter(|_| until <= ended.at.0) {
+            pause = nanos(least).max(pause);
             until = ended.at.0 + pause;
             pauses.push((ended.at.0, until));
             pause = (2 * pause).min(nanos(PAUSES.1));
         }
     }
-    let loud = |(from, until): &(u64, u64), begin: &Begin| {
-        // The ledger's times are whole microseconds.
-        !begin.held_up && begin.at.0 > from + 1_000 && begin.at.0 + 1_000 < *until
-    };
-    for pause in &pauses {
-        let heard = process.notes.begins.iter().find(|begin| loud(pause, begin));
-        assert!(heard.is_none(), "{heard:?} within the pause {pause:?}");
-    }
+    pauses
 }
 
-fn is_trouble(ended: &Ended) -> bool {
-    if matches!(ended.stage, Stage::Connect | Stage::Banner | Stage::Ehlo) {
-        return true;
-    }
+/// The ledger's times are whole microseconds.
+fn within((from, until): (u64, u64), at: Tick) -> bool {
+    at.0 > from + 1_000 && at.0 + 1_000 < until
+}
+
+/// For how long at least the reply of an outcome stops everything in a world of one lane.
+fn stop(ended: &Ended) -> Option<Duration> {
     if ended.code == 0 {
-        return false;
+        return None;
     }
     let enhanced = ended.enhanced.map_or(String::new(), |enhanced| format!("{enhanced} "));
     let line = format!("{} {enhanced}{}\r\n", ended.code, ended.response);
     let reply = ReplyParser::new().feed(&mut line.as_bytes());
     let reply = reply.expect("a recorded reply").expect("a whole one");
-    judge(ended.stage, &reply).scope == Scope::Receiver
+    let verdict = judge(Rules::shipped(), "", ended.stage, &reply);
+    match (verdict.scope, verdict.action) {
+        (Scope::Recipient | Scope::Message | Scope::Connection | Scope::Domain, _) => None,
+        (_, Action::Pause(time)) => Some(time.max(PAUSES.0)),
+        _ => None,
+    }
 }

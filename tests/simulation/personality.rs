@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::chance::Chance;
+use mailshot::simulate::Chance;
 
 /// Where in a conversation a fault happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub(crate) struct Personality {
     pub(crate) latency: (u64, u64),
     /// Microseconds to think about each reply.
     pub(crate) thinks: (u64, u64),
+    /// Of a thousand parcels so many leave in two pieces, with time between them.
+    pub(crate) splits: u64,
     /// Unknown recipients are asked to come back after this time.
     pub(crate) greylist: Option<Duration>,
     pub(crate) faults: Vec<Fault>,
@@ -99,6 +101,7 @@ impl Personality {
             drip: None,
             latency: (1_000, 1_000),
             thinks: (0, 0),
+            splits: 100,
             greylist: None,
             faults: Vec::new(),
         }
@@ -132,6 +135,7 @@ impl Personality {
             drip: drip.filter(|_| chance.happens(50) && !extra),
             latency,
             thinks: chance.one_of(&[(0, 0), (0, 0), (0, 20_000), (5_000_000, 60_000_000)]),
+            splits: 100,
             greylist: chance.happens(150).then(|| Duration::from_secs(chance.between(10, 900))),
             faults,
         }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::chance::Chance;
+use mailshot::simulate::Chance;
+
 use crate::personality::{Deed, Personality, Point};
 
 /// What a receiver does, after so much time.
@@ -360,6 +361,6 @@ fn stored(row: u32, message: &[u8]) -> Stored {
     let (_, said, attempt) = (number(), number(), number());
     assert_eq!(said, Some(row), "the message of another row arrived: {text:?}");
     let attempt = attempt.and_then(|attempt| u16::try_from(attempt).ok()).expect("an attempt");
-    assert_eq!(text, crate::feeder::message(row, attempt), "a message arrives as it was made");
+    assert_eq!(text, crate::ring::message(row, attempt), "a message arrives as it was made");
     Stored { row, attempt }
 }

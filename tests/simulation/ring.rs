@@ -1,23 +1,23 @@
-//! ring — a [`Ring`] without a kernel: virtual time, and simulated receivers at the other end.
-//!
-//! One queue of things that happen, ordered by time; [`Ring::wait`] jumps to the next of them. It
-//! keeps the contract of the real ring and holds its caller to it: one parcel at a time, no use
-//! after close, memory read only while a parcel is under way.
+//! ring — the simulated ring under watch: kills and stops at a given wait, look-ups in the ledger
+//! before octets leave, and notes of what the delivery stage asked for.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crossbeam::channel::Sender;
+use mailshot::deliver::Order;
 use mailshot::ledger::{self, Record};
-use mailshot::ring::{ConnId, Deadlines, Event, Events, Parcel, Ring, RingError};
+use mailshot::outcome::Row;
+use mailshot::rates::Who;
+use mailshot::ring::{ConnId, Event, Events, Parcel, Ring, RingError};
+use mailshot::simulate::ring::STALLED;
+use mailshot::simulate::{Chance, Far, Receivers, SimRing};
 use mailshot::units::{Tick, Utc};
 
-use crate::chance::Chance;
-use crate::feeder::Feeder;
 use crate::personality::{Deed, Personality};
 use crate::receiver::{Act, Office, Receiver};
 
@@ -25,37 +25,8 @@ use crate::receiver::{Act, Office, Receiver};
 pub(crate) const BEGUN: Utc = Utc(1_795_291_200_000_000);
 /// Waits of one run; a run of the tests needs a tenth of them.
 const WAITS_MAX: u64 = 400_000;
-
-/// What happens on a link.
-enum Happening {
-    Connected,
-    /// The kernel takes the parcel under way up to this octet.
-    Taken(usize),
-    /// Octets reach the receiver.
-    Arrives(Vec<u8>),
-    /// Octets reach us.
-    Heard(Vec<u8>),
-    /// The connection ends for us, by this error number.
-    Ended(i32),
-}
-
-/// One TCP connection, from its beginning until the last octet under way has arrived.
-struct Link {
-    receiver: Receiver,
-    /// Our end, until we close it.
-    slot: Option<ConnId>,
-    parcel: Option<Parcel>,
-    taken: usize,
-    /// When the last octets under way arrive, there and here.
-    arrives: u64,
-    heard: u64,
-    /// Told as broken.
-    silent: bool,
-    connected: bool,
-    /// The number of the wait in which its last parcel was told as sent.
-    sent_in: u64,
-    last_told: Tick,
-}
+/// How often the operator resumes what was halted, before the run is cancelled.
+const RESUMES: u32 = 3;
 
 /// A message was begun: its MAIL left.
 #[derive(Clone, Copy, Debug)]
@@ -72,90 +43,60 @@ pub(crate) struct Closing {
     pub(crate) at: Tick,
 }
 
-/// What the ring noted while it worked.
+/// What was noted while the ring worked.
 #[derive(Default)]
 pub(crate) struct Notes {
     pub(crate) begins: Vec<Begin>,
+    /// When somebody was called.
+    pub(crate) calls: Vec<Tick>,
     pub(crate) closings: Vec<Closing>,
     pub(crate) open_most: usize,
-    /// The most MAIL commands that one connection carried.
-    pub(crate) mails_most: u32,
     pub(crate) trace: u64,
 }
 
-/// What a run needs besides its receivers.
+/// What happens to the process.
+#[derive(Clone)]
 pub(crate) struct Plan {
-    pub(crate) receivers: Vec<Rc<Personality>>,
-    /// How late the process wakes at most, in microseconds.
-    pub(crate) late: u64,
-    /// The wait at which the process is killed.
+    /// The wait at which it is killed.
     pub(crate) killed_at: Option<u64>,
     /// The wait at which it is asked to stop.
     pub(crate) stopped_at: Option<u64>,
-    /// Where the ledger is, and of how many messages one is looked up there.
+    /// Where the ledger is, and of how many messages one is looked up there; 0 for none.
     pub(crate) ledger: (PathBuf, u64),
 }
 
-pub(crate) struct SimRing<'a> {
-    pub(crate) office: Office,
-    pub(crate) feeder: Feeder,
-    pub(crate) notes: Notes,
-    plan: Plan,
-    stop: &'a std::sync::atomic::AtomicBool,
-    chance: Chance,
-    now: u64,
-    waits: u64,
-    order: u64,
-    queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
-    /// By order.
-    happenings: std::collections::BTreeMap<u64, Happening>,
-    links: Vec<Link>,
-    /// The link of each connection.
-    slots: Vec<Option<usize>>,
-    free: Vec<u32>,
-    deadlines: Deadlines,
+/// A connection as the stage sees it.
+#[derive(Clone, Copy)]
+struct Link {
+    /// The number of the wait in which its last parcel was told as sent.
+    sent_in: u64,
+    last_told: Tick,
 }
 
-impl<'a> SimRing<'a> {
-    pub(crate) fn new(
-        plan: Plan,
-        (now, office): (Tick, Office),
-        feeder: Feeder,
-        chance: Chance,
-        stop: &'a std::sync::atomic::AtomicBool,
-    ) -> SimRing<'a> {
-        SimRing {
-            office,
-            feeder,
-            notes: Notes::default(),
-            plan,
-            stop,
-            chance,
-            now: now.0,
-            waits: 0,
-            order: 0,
-            queue: BinaryHeap::new(),
-            happenings: std::collections::BTreeMap::new(),
-            links: Vec::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            deadlines: Deadlines::default(),
-        }
-    }
+/// A simulated ring whose caller is watched.
+pub(crate) struct Watched<'a, R> {
+    pub(crate) ring: SimRing<R>,
+    pub(crate) notes: Notes,
+    plan: Plan,
+    stop: &'a AtomicBool,
+    /// For the choice of what is looked up.
+    chance: Chance,
+    waits: u64,
+    operator: Sender<Order>,
+    resumed: u32,
+    /// By connection number.
+    links: Vec<Option<Link>>,
+}
 
-    /// What the kernel has taken arrives, whatever becomes of the process.
-    pub(crate) fn run_dry(&mut self) {
-        for link in 0..self.links.len() {
-            self.links[link].slot = None;
-        }
-        let mut events = Events::default();
-        while let Some(Reverse((at, order, link))) = self.queue.pop() {
-            self.now = self.now.max(at);
-            let happening = self.happenings.remove(&order).expect("queued with its order");
-            if let Happening::Arrives(_) = happening {
-                self.happen(link, happening, &mut events);
-            }
-        }
+impl<'a, R: Receivers> Watched<'a, R> {
+    pub(crate) fn new(
+        ring: SimRing<R>,
+        plan: Plan,
+        chance: Chance,
+        (stop, operator): (&'a AtomicBool, Sender<Order>),
+    ) -> Watched<'a, R> {
+        let (notes, links) = (Notes::default(), Vec::new());
+        Watched { ring, notes, plan, stop, chance, waits: 0, operator, resumed: 0, links }
     }
 
     fn trace(&mut self, octets: &[u8]) {
@@ -165,152 +106,9 @@ impl<'a> SimRing<'a> {
         }
     }
 
-    fn at(&mut self, at: u64, link: usize, happening: Happening) {
-        self.order += 1;
-        self.queue.push(Reverse((at, self.order, link)));
-        self.happenings.insert(self.order, happening);
-    }
-
-    fn link_of(&self, conn: ConnId) -> usize {
-        self.slots[conn.0 as usize].expect("a connection is used only until its close")
-    }
-
-    fn latency(&mut self, link: usize) -> u64 {
-        let (low, high) = self.links[link].receiver.personality().latency;
-        self.chance.between(low, high) * 1_000
-    }
-
-    fn happen(&mut self, index: usize, happening: Happening, events: &mut Events) {
-        match happening {
-            Happening::Connected => self.connected(index, events),
-            Happening::Taken(end) => self.taken(index, end, events),
-            Happening::Arrives(octets) => {
-                let link = &mut self.links[index];
-                let now = Duration::from_nanos(self.now);
-                let acts = link.receiver.hear(&octets, now, &mut self.office, &mut self.chance);
-                self.notes.mails_most = self.notes.mails_most.max(link.receiver.mails);
-                self.act(index, acts);
-            }
-            Happening::Heard(octets) => {
-                let link = &mut self.links[index];
-                if let Some(conn) = link.slot.filter(|_| !link.silent) {
-                    link.last_told = Tick(self.now);
-                    let start = events.arena.len();
-                    events.arena.extend_from_slice(&octets);
-                    let octets = start..events.arena.len();
-                    events.list.push(Event::Received { conn, octets });
-                }
-            }
-            Happening::Ended(errno) => {
-                let link = &mut self.links[index];
-                let sent = link.taken;
-                if let Some(conn) = link.slot.filter(|_| !link.silent) {
-                    link.silent = true;
-                    self.deadlines.clear(conn);
-                    events.list.push(Event::Broken { conn, errno, sent });
-                }
-            }
-        }
-    }
-
-    fn connected(&mut self, index: usize, events: &mut Events) {
-        let link = &mut self.links[index];
-        let Some(conn) = link.slot.filter(|_| !link.silent) else { return };
-        link.connected = true;
-        link.last_told = Tick(self.now);
-        let source = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        events.list.push(Event::Connected { conn, source });
-        let acts = link.receiver.greet(&mut self.chance);
-        self.act(index, acts);
-    }
-
-    /// The kernel takes octets; they are read from the caller's memory only now.
-    fn taken(&mut self, index: usize, end: usize, events: &mut Events) {
-        let link = &mut self.links[index];
-        if link.silent || link.slot.is_none() {
-            return;
-        }
-        let parcel = link.parcel.as_ref().expect("octets are taken from a parcel under way");
-        let body = parcel.body.as_ref().map_or(&[][..], |body| body.octets());
-        let whole = [&parcel.head[..], body, &parcel.tail[..]].concat();
-        let octets = whole[link.taken..end].to_vec();
-        link.taken = end;
-        if end == whole.len() {
-            link.parcel = None;
-            link.taken = 0;
-            link.sent_in = self.waits;
-            link.last_told = Tick(self.now);
-            let conn = link.slot.expect("checked above");
-            events.list.push(Event::Sent { conn });
-        }
-        let arrives = (self.now + self.latency(index)).max(self.links[index].arrives);
-        self.links[index].arrives = arrives;
-        self.at(arrives, index, Happening::Arrives(octets));
-    }
-
-    fn act(&mut self, index: usize, acts: Vec<Act>) {
-        let mut at = self.now;
-        for act in acts {
-            let latency = self.latency(index);
-            let drip = self.links[index].receiver.personality().drip;
-            match act {
-                Act::Say(after, octets) => {
-                    at += nanos(after);
-                    let heard = (at + latency).max(self.links[index].heard);
-                    self.links[index].heard = self.say(index, heard, drip, octets);
-                }
-                Act::Close => {
-                    let heard = (at + latency).max(self.links[index].heard);
-                    self.at(heard, index, Happening::Ended(0));
-                }
-                Act::Reset => self.at(at + latency, index, Happening::Ended(libc::ECONNRESET)),
-            }
-        }
-    }
-
-    /// Lets us hear octets; when the last of them comes.
-    fn say(&mut self, index: usize, at: u64, drip: Option<Duration>, octets: Vec<u8>) -> u64 {
-        let Some(pause) = drip else {
-            self.at(at, index, Happening::Heard(octets));
-            return at;
-        };
-        let mut last = at;
-        for (octet, count) in octets.into_iter().zip(0..) {
-            last = at + nanos(pause) * count;
-            self.at(last, index, Happening::Heard(vec![octet]));
-        }
-        last
-    }
-
-    /// Makes the connection's happenings, or its absence.
-    fn dial(&mut self, index: usize) {
-        let begin = self.now + self.latency(index);
-        match self.links[index].receiver.unconnected(&mut self.chance) {
-            Some(Deed::Refuse) => self.at(begin, index, Happening::Ended(libc::ECONNREFUSED)),
-            Some(Deed::Unread(late)) => self.at(begin + nanos(late), index, Happening::Connected),
-            Some(_reset) => {
-                self.at(begin, index, Happening::Connected);
-                self.at(begin, index, Happening::Ended(libc::ECONNRESET));
-            }
-            None => self.at(begin, index, Happening::Connected),
-        }
-    }
-
-    /// When the kernel takes how much of a parcel.
-    fn plan_taking(&mut self, index: usize, length: usize, body: bool) {
-        let unread = body.then(|| self.links[index].receiver.unread(&mut self.chance)).flatten();
-        if let Some(pause) = unread {
-            let middle = length / 2;
-            self.at(self.now, index, Happening::Taken(middle));
-            self.at(self.now + nanos(pause), index, Happening::Taken(length));
-        } else if self.chance.happens(100) && length > 2 {
-            let middle = self.chance.between(1, length as u64 - 1) as usize;
-            let pause = self.chance.between(1, 50_000_000);
-            self.at(self.now, index, Happening::Taken(middle));
-            self.at(self.now + pause, index, Happening::Taken(length));
-        } else {
-            self.at(self.now, index, Happening::Taken(length));
-        }
+    fn link(&mut self, conn: ConnId) -> &mut Link {
+        let link = self.links[conn.0 as usize].as_mut();
+        link.expect("a connection is used only until its close")
     }
 
     /// Before the first octet of a message leaves, the ledger says that it started.
@@ -333,26 +131,29 @@ impl<'a> SimRing<'a> {
         assert_eq!(last.map(u32::from), Some(attempt), "row {row} leaves before it started");
     }
 
-    /// The next moment at which anything happens by itself, `until` at the latest.
-    fn next(&self, until: Tick) -> u64 {
-        let happens = self.queue.peek().map(|Reverse((at, ..))| *at);
-        let deadline = self.deadlines.next().map(|at| at.0);
-        let due = self.feeder.due().map(tick);
-        [happens, deadline, due].into_iter().flatten().min().unwrap_or(u64::MAX).min(until.0)
+    /// Everything is halted: the operator says that the cause is mended, but not for ever.
+    fn operate(&mut self) {
+        self.resumed += 1;
+        assert!(self.resumed <= RESUMES + 1, "the run waits for nothing: deadlock");
+        let order = match self.resumed > RESUMES {
+            true => Order::Cancel,
+            false => Order::Resume(Who::Everything),
+        };
+        self.operator.send(order).expect("the stage hears while it waits");
     }
 
-    fn collect(&mut self, events: &mut Events) {
-        while let Some(Reverse((at, order, link))) = self.queue.peek().copied() {
-            if at > self.now {
-                break;
+    fn told(&mut self, events: &Events) {
+        let (now, waits) = (self.ring.now(), self.waits);
+        for event in &events.list {
+            match event {
+                Event::Connected { conn, .. } | Event::Received { conn, .. } => {
+                    self.link(*conn).last_told = now;
+                }
+                Event::Sent { conn } => *self.link(*conn) = Link { sent_in: waits, last_told: now },
+                Event::Broken { .. } | Event::Deadline { .. } => {}
             }
-            self.queue.pop();
-            let happening = self.happenings.remove(&order).expect("queued with its order");
-            self.happen(link, happening, events);
         }
-        while let Some(conn) = self.deadlines.pop(Tick(self.now)) {
-            events.list.push(Event::Deadline { conn });
-        }
+        self.trace(format!("{} {:?}\n", now.0, events.list).as_bytes());
     }
 }
 
@@ -365,89 +166,56 @@ pub(crate) fn tick(utc: Utc) -> u64 {
     nanos(utc.since(BEGUN))
 }
 
-impl Ring for SimRing<'_> {
+impl<R: Receivers> Ring for Watched<'_, R> {
     fn now(&self) -> Tick {
-        Tick(self.now)
+        self.ring.now()
     }
 
     fn utc(&self) -> Utc {
-        BEGUN.after(Duration::from_nanos(self.now))
+        self.ring.utc()
     }
 
-    fn connect(&mut self, to: SocketAddr, _from: Option<IpAddr>) -> io::Result<ConnId> {
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            u32::try_from(self.slots.len() - 1).expect("a few")
-        });
-        let personality = &self.plan.receivers[usize::from(to.port())];
-        let index = self.links.len();
-        self.links.push(Link {
-            receiver: Receiver::new(personality),
-            slot: Some(ConnId(number)),
-            parcel: None,
-            taken: 0,
-            arrives: 0,
-            heard: 0,
-            silent: false,
-            connected: false,
-            sent_in: 0,
-            last_told: Tick(self.now),
-        });
-        self.slots[number as usize] = Some(index);
-        let open = self.slots.iter().flatten().count();
+    fn connect(&mut self, to: SocketAddr, from: Option<IpAddr>) -> io::Result<ConnId> {
+        let conn = self.ring.connect(to, from)?;
+        if self.links.len() <= conn.0 as usize {
+            self.links.resize(conn.0 as usize + 1, None);
+        }
+        let last_told = self.now();
+        self.links[conn.0 as usize] = Some(Link { sent_in: 0, last_told });
+        self.notes.calls.push(last_told);
+        let open = self.links.iter().flatten().count();
         self.notes.open_most = self.notes.open_most.max(open);
-        self.trace(format!("{} connect {to}\n", self.now).as_bytes());
-        self.dial(index);
-        Ok(ConnId(number))
+        self.trace(format!("{} connect {to} {from:?}\n", last_told.0).as_bytes());
+        Ok(conn)
     }
 
     fn send(&mut self, conn: ConnId, parcel: Parcel) {
-        assert!(!parcel.is_empty(), "a parcel has octets");
-        let index = self.link_of(conn);
-        let link = &self.links[index];
-        assert!(link.connected && link.parcel.is_none(), "one parcel at a time, when connected");
-        if link.silent {
-            return;
-        }
         if let Some(body) = &parcel.body {
-            let octets = body.octets().to_vec();
-            self.check_started(&octets);
+            self.check_started(body.octets());
         }
         let commands = [&parcel.head[..], &parcel.tail[..]].concat();
-        self.trace(format!("{} send {} ", self.now, conn.0).as_bytes());
+        self.trace(format!("{} send {} ", self.now().0, conn.0).as_bytes());
         self.trace(&commands);
-        let link = &mut self.links[index];
         if commands.windows(5).any(|five| five == b"MAIL ") {
-            let held_up = link.sent_in == self.waits;
-            self.notes.begins.push(Begin { at: Tick(self.now), held_up });
+            let held_up = self.link(conn).sent_in == self.waits;
+            self.notes.begins.push(Begin { at: self.ring.now(), held_up });
         }
-        let (length, body) = (parcel.len(), parcel.body.is_some());
-        link.parcel = Some(parcel);
-        link.taken = 0;
-        self.plan_taking(index, length, body);
+        self.ring.send(conn, parcel);
     }
 
     fn deadline(&mut self, conn: ConnId, at: Tick) {
-        let index = self.link_of(conn);
-        if !self.links[index].silent {
-            self.deadlines.set(conn, at);
-        }
+        self.ring.deadline(conn, at);
     }
 
     fn close(&mut self, conn: ConnId) {
-        let index = self.link_of(conn);
-        self.deadlines.clear(conn);
-        let link = &mut self.links[index];
-        link.slot = None;
-        link.parcel = None;
-        self.notes.closings.push(Closing { last_told: link.last_told, at: Tick(self.now) });
-        self.slots[conn.0 as usize] = None;
-        self.free.push(conn.0);
-        self.trace(format!("{} close {}\n", self.now, conn.0).as_bytes());
+        let last_told = self.link(conn).last_told;
+        self.notes.closings.push(Closing { last_told, at: self.now() });
+        self.links[conn.0 as usize] = None;
+        self.trace(format!("{} close {}\n", self.now().0, conn.0).as_bytes());
+        self.ring.close(conn);
     }
 
     fn wait(&mut self, until: Tick, events: &mut Events) -> Result<(), RingError> {
-        events.clear();
         self.waits += 1;
         assert!(self.waits < WAITS_MAX, "the run does not end: livelock");
         if self.plan.killed_at == Some(self.waits) {
@@ -455,26 +223,132 @@ impl Ring for SimRing<'_> {
             return Err(RingError::Broken { doing: "being killed", source });
         }
         if self.plan.stopped_at == Some(self.waits) {
-            self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-            self.feeder.stop();
+            events.clear();
+            self.stop.store(true, Ordering::Relaxed);
+            self.ring.feeder.stop();
             return Ok(());
         }
-        loop {
-            if self.feeder.step(self.utc()) {
-                return Ok(());
-            }
-            let next = self.next(until);
-            assert_ne!(next, u64::MAX, "the run waits for nothing: deadlock");
-            let late = match self.plan.late {
-                0 => 0,
-                most => self.chance.between(0, most) * 1_000,
-            };
-            self.now = self.now.max(next) + late;
-            self.collect(events);
-            if !events.list.is_empty() || self.now >= until.0 {
-                self.trace(format!("{} {:?}\n", self.now, events.list).as_bytes());
-                return Ok(());
+        match self.ring.wait(until, events) {
+            Err(RingError::Broken { doing: STALLED, .. }) => self.operate(),
+            other => other?,
+        }
+        self.told(events);
+        Ok(())
+    }
+}
+
+/// Faulty receivers at the other end, one for each address from 127.0.0.1 on.
+pub(crate) struct Crowd {
+    pub(crate) office: Office,
+    personalities: Vec<Rc<Personality>>,
+    /// By connection.
+    receivers: Vec<Option<Receiver>>,
+    chance: Chance,
+    /// The most MAIL commands that one connection carried.
+    pub(crate) mails_most: u32,
+}
+
+impl Crowd {
+    pub(crate) fn new(personalities: &[Rc<Personality>], office: Office, chance: Chance) -> Crowd {
+        let personalities = personalities.to_vec();
+        Crowd { office, personalities, receivers: Vec::new(), chance, mails_most: 0 }
+    }
+
+    fn receiver(&mut self, number: usize) -> &mut Receiver {
+        self.receivers[number].as_mut().expect("somebody was called")
+    }
+
+    fn act(&mut self, far: &mut Far<'_>, acts: Vec<Act>) {
+        let mut thought = Duration::ZERO;
+        for act in acts {
+            let latency = self.way(far.number());
+            let drip = self.receiver(far.number()).personality().drip;
+            match act {
+                Act::Say(after, octets) => {
+                    thought += after;
+                    let Some(pause) = drip else {
+                        far.say(thought + latency, &octets);
+                        continue;
+                    };
+                    for (octet, count) in octets.chunks(1).zip(0..) {
+                        far.say(thought + latency + pause * count, octet);
+                    }
+                }
+                Act::Close => drop(far.close(thought + latency)),
+                Act::Reset => far.fail(thought + latency, libc::ECONNRESET),
             }
         }
     }
+}
+
+impl Receivers for Crowd {
+    fn called(&mut self, far: &mut Far<'_>, to: SocketAddr, _from: Option<IpAddr>) {
+        let number = far.number();
+        if self.receivers.len() <= number {
+            self.receivers.resize_with(number + 1, || None);
+        }
+        let IpAddr::V4(ip) = to.ip() else { unreachable!("the tests have IPv4 addresses") };
+        let receiver = Receiver::new(&self.personalities[usize::from(ip.octets()[3]) - 1]);
+        let deed = receiver.unconnected(&mut self.chance);
+        self.receivers[number] = Some(receiver);
+        let latency = self.way(number);
+        match deed {
+            Some(Deed::Refuse) => far.fail(latency, libc::ECONNREFUSED),
+            Some(Deed::Unread(late)) => far.stand(latency + late),
+            Some(_reset) => {
+                far.stand(latency);
+                far.fail(latency, libc::ECONNRESET);
+            }
+            None => far.stand(latency),
+        }
+    }
+
+    fn connected(&mut self, far: &mut Far<'_>) {
+        let receiver = self.receivers[far.number()].as_mut().expect("somebody was called");
+        let acts = receiver.greet(&mut self.chance);
+        self.act(far, acts);
+    }
+
+    fn heard(&mut self, far: &mut Far<'_>, octets: &[u8]) {
+        let now = Duration::from_nanos(far.now().0);
+        let receiver = self.receivers[far.number()].as_mut().expect("somebody was called");
+        let acts = receiver.hear(octets, now, &mut self.office, &mut self.chance);
+        self.mails_most = self.mails_most.max(receiver.mails);
+        self.act(far, acts);
+    }
+
+    fn left(&mut self, _number: usize, _now: Tick) {}
+
+    fn way(&mut self, number: usize) -> Duration {
+        let (low, high) = self.receiver(number).personality().latency;
+        Duration::from_micros(self.chance.between(low, high))
+    }
+
+    fn backlog(&mut self, number: usize, parcel: &Parcel) -> Option<(usize, Duration)> {
+        let receiver = self.receivers[number].as_mut().expect("somebody was called");
+        let unread = parcel.body.as_ref().and_then(|_| receiver.unread(&mut self.chance));
+        if let Some(pause) = unread {
+            return Some((parcel.len() / 2, pause));
+        }
+        let splits = receiver.personality().splits;
+        if !self.chance.happens(splits) || parcel.len() <= 2 {
+            return None;
+        }
+        let at_once = self.chance.between(1, parcel.len() as u64 - 1) as usize;
+        Some((at_once, Duration::from_nanos(self.chance.between(1, 50_000_000))))
+    }
+}
+
+/// The message of a row: what it is, and as many lines as the row says.
+pub(crate) fn message(row: u32, attempt: u16) -> String {
+    let mut text = format!("X-Row: {row} {attempt}\r\n\r\n");
+    for line in 0..row * 7 % 40 {
+        text.push_str(&format!("line {line} of the message to row {row}\r\n"));
+    }
+    text
+}
+
+/// The same, for the feeder.
+pub(crate) fn write_message(row: Row, attempt: u16, text: &mut Vec<u8>) {
+    text.extend_from_slice(message(row.0, attempt).as_bytes());
 }

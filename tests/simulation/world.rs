@@ -2,27 +2,29 @@
 //! kill or a stop in between where the seed says so.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use crossbeam::channel::unbounded;
-use mailshot::deliver::{self, Channels, DeliverError, Live, OnDoubt, Settings, Tally};
-use mailshot::ledger::{self, Book, Record, Standing, Writer};
+use mailshot::deliver::{
+    self, Channels, DeliverError, Group, Live, OnDoubt, Past, Settings, Source, Tally,
+};
+use mailshot::destination::{GroupNo, Host, Site, SiteNo};
+use mailshot::ledger::{self, Book, Desk, Record, Standing, Writer};
 use mailshot::outcome::{Enhanced, Kind, Row, Stage};
-use mailshot::rates::Retry;
+use mailshot::rates::{IpPolicy, Limits, Retry, Tls};
 use mailshot::ring::{Ring, RingError};
+use mailshot::simulate::{Chance, Feeder, Making, SimRing, Work};
 use mailshot::spool;
 use mailshot::spool::handover::Again;
 use mailshot::units::{Rate, Tick, Utc};
 
-use crate::chance::Chance;
-use crate::feeder::Feeder;
 use crate::personality::Personality;
 use crate::receiver::Office;
-use crate::ring::{BEGUN, Closing, Notes, Plan, SimRing, tick};
+use crate::ring::{BEGUN, Closing, Crowd, Notes, Plan, Watched, tick, write_message};
 
 const SEGMENTS: usize = 3;
 /// Room for one to four of the longest messages.
@@ -64,6 +66,8 @@ pub(crate) struct Ended {
 /// One process of a run.
 pub(crate) struct Process {
     pub(crate) notes: Notes,
+    /// The most MAIL commands that one connection carried.
+    pub(crate) mails_most: u32,
     pub(crate) ended: Vec<Ended>,
     /// `None` when it was killed.
     pub(crate) tally: Option<Tally>,
@@ -103,20 +107,7 @@ impl World {
         World {
             seed: 1,
             rows,
-            settings: Settings {
-                host: "receiver.example".to_owned(),
-                addresses: vec![address(0)],
-                ehlo_name: "sender.example".to_owned(),
-                connections: 1,
-                messages_per_connection: 0,
-                rate: None,
-                retry: retry(&[900], 1_800),
-                on_doubt: OnDoubt::Hold,
-                recent: Vec::new(),
-                source: None,
-                last_connection: 0,
-                loopback_only: true,
-            },
+            settings: settings(1, limits(1, None, retry(&[900], 1_800)), OnDoubt::Hold),
             receivers: vec![Rc::new(personality)],
             late: 0,
             killed_at: None,
@@ -129,7 +120,7 @@ impl World {
     /// Anything.
     pub(crate) fn random(seed: u64) -> World {
         let mut chance = Chance::new(seed);
-        let addresses = chance.between(1, 3) as u16;
+        let addresses = chance.between(1, 3) as u8;
         let receivers: Vec<_> =
             (0..addresses).map(|_| Rc::new(Personality::random(&mut chance))).collect();
         let rate = Rate {
@@ -138,21 +129,14 @@ impl World {
         };
         let steps: &[u64] =
             chance.one_of(&[&[60][..], &[900, 3_600], &[1, 5, 30], &[], &[600, 600, 40_000]]);
-        let settings = Settings {
-            host: "receiver.example".to_owned(),
-            addresses: (0..addresses).map(address).collect(),
-            ehlo_name: "sender.example".to_owned(),
-            connections: chance.between(1, 8) as u32,
-            messages_per_connection: chance.one_of(&[0, 0, 1, 2, 3, 10]),
-            rate: chance.happens(400).then_some(rate),
-            // At most some sixty attempts of each message.
-            retry: retry(steps, steps.last().unwrap_or(&1) * chance.one_of(&[1, 5, 60])),
-            on_doubt: chance.one_of(&[OnDoubt::Hold, OnDoubt::Hold, OnDoubt::Resend]),
-            recent: Vec::new(),
-            source: None,
-            last_connection: 0,
-            loopback_only: true,
-        };
+        let connections = chance.between(1, 8) as u32;
+        let most = chance.one_of(&[None, None, Some(1), Some(2), Some(3), Some(10)]);
+        let rates = chance.happens(400).then_some(rate).into_iter().collect();
+        // At most some sixty attempts of each message.
+        let retry = retry(steps, steps.last().unwrap_or(&1) * chance.one_of(&[1, 5, 60]));
+        let limits = Limits { rates, ..limits(connections, most, retry) };
+        let on_doubt = chance.one_of(&[OnDoubt::Hold, OnDoubt::Hold, OnDoubt::Resend]);
+        let settings = settings(addresses, limits, on_doubt);
         let wait = chance.between(1, 400);
         let (killed, stopped) = (chance.happens(200), chance.happens(200));
         World {
@@ -211,62 +195,90 @@ impl World {
     ) -> (Process, Tick, Office) {
         let utc = BEGUN.after(Duration::from_nanos(now.0));
         let (book, tail) = ledger::recover(ledger_dir, "sim", self.rows).unwrap();
-        let mut writer = Writer::open_sized(ledger_dir, "sim", utc, &tail, LEDGER_BYTES).unwrap();
+        let writer = Writer::open_sized(ledger_dir, "sim", utc, &tail, LEDGER_BYTES).unwrap();
+        let writer = Desk::new(writer);
         let (feed, fed) = unbounded();
         let (back, backed) = unbounded();
         let segments = spool::create(spool_dir, 7, SEGMENTS, SEGMENT_BYTES).unwrap();
-        let retry = (self.settings.retry.clone(), BEGUN);
+        let making = Making {
+            retry: vec![self.settings.groups[0].limits.retry.clone()],
+            message: write_message,
+            unmakeable: self.unmakeable,
+            unasked: false,
+        };
         let work = work(&book, self.settings.on_doubt, utc);
-        let feeder = Feeder::new((feed, backed), segments, work, retry, self.unmakeable);
+        let feeder = Feeder::new((feed, backed), segments, work, making);
         let first = number == 0;
         let plan = Plan {
-            receivers: self.receivers.clone(),
-            late: self.late,
             killed_at: self.killed_at.filter(|_| first),
             stopped_at: self.stopped_at.filter(|_| first),
             ledger: (ledger_dir.to_owned(), self.look_up),
         };
         let stop = AtomicBool::new(false);
-        let seed = chance.between(0, u64::MAX - 1);
-        let mut ring = SimRing::new(plan, (now, office), feeder, Chance::new(seed), &stop);
-        let settings = Settings { last_connection: 1_000 * number as u64, ..self.settings.clone() };
-        let channels = Channels { feed: fed, back };
-        let live = Live::default();
-        let done = deliver::run(&mut ring, &settings, &channels, &mut writer, &live, &stop);
+        let mut seed = || Chance::new(chance.between(0, u64::MAX - 1));
+        let crowd = Crowd::new(&self.receivers, office, seed());
+        let ring = SimRing::new(crowd, feeder, BEGUN, now).waking_late(self.late, seed());
+        let (operator, orders) = unbounded();
+        let mut ring = Watched::new(ring, plan, seed(), (&stop, operator));
+        let (notices, _noticed) = unbounded();
+        let channels = Channels { feed: fed, back, orders, notices };
+        let last_connection = AtomicU64::new(1_000 * number as u64);
+        let live = Live { last_connection, ..Live::default() };
+        let done = deliver::run(&mut ring, &self.settings, &channels, &writer, &live, &stop);
+        drop(channels);
         let tally = match done {
             Ok(tally) => Some(tally),
             Err(DeliverError::Ring(RingError::Broken { doing: "being killed", .. })) => None,
             Err(error) => panic!("the stage ended: {error}"),
         };
         if tally.is_some() {
-            assert!(ring.feeder.is_done(), "the stage ends with its feed");
+            let feeder = &mut ring.ring.feeder;
+            assert!(feeder.is_done(), "the stage ends with its feed");
             if !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                assert_eq!(ring.feeder.segments(), SEGMENTS, "every segment comes back");
+                assert_eq!(feeder.segments(), SEGMENTS, "every segment comes back");
             }
-            writer.close(ring.utc()).unwrap();
+            writer.into_writer().close(ring.utc()).unwrap();
         }
-        ring.run_dry();
+        ring.ring.run_dry();
         let now = Tick(ring.now().0 + 1_000_000);
-        (Process { notes: ring.notes, ended: Vec::new(), tally }, now, ring.office)
+        let (notes, crowd) = (ring.notes, ring.ring.receivers);
+        let mails_most = crowd.mails_most;
+        (Process { notes, mails_most, ended: Vec::new(), tally }, now, crowd.office)
     }
 }
 
 /// What a process finds to do.
-fn work(book: &Book, on_doubt: OnDoubt, now: Utc) -> (VecDeque<Row>, Vec<Again>) {
+fn work(book: &Book, on_doubt: OnDoubt, now: Utc) -> Work {
     let (mut fresh, mut waiting) = (VecDeque::new(), Vec::new());
     for row in (1..=book.rows()).map(Row) {
         match book.standing(row) {
-            Standing::Pending => fresh.push_back(row),
+            Standing::Pending => fresh.push_back((row, SiteNo(0))),
             Standing::Waiting { attempt, until, first_attempt } => {
-                waiting.push(Again { due: until, row, attempt: attempt + 1, first_attempt });
+                waiting.push(Again {
+                    due: until,
+                    row,
+                    attempt: attempt + 1,
+                    first_attempt: Some(first_attempt),
+                    site: SiteNo(0),
+                    group: GroupNo(0),
+                    source: None,
+                });
             }
             Standing::InFlight { attempt, first_attempt } if on_doubt == OnDoubt::Resend => {
-                waiting.push(Again { due: now, row, attempt: attempt + 1, first_attempt });
+                waiting.push(Again {
+                    due: now,
+                    row,
+                    attempt: attempt + 1,
+                    first_attempt: Some(first_attempt),
+                    site: SiteNo(0),
+                    group: GroupNo(0),
+                    source: None,
+                });
             }
             Standing::InFlight { .. } | Standing::Final(_) => {}
         }
     }
-    (fresh, waiting)
+    Work { fresh: vec![fresh], waiting }
 }
 
 /// All outcomes of the ledger, and all attempts that started.
@@ -294,11 +306,11 @@ fn records(dir: &Path) -> (Vec<Ended>, Vec<(u32, u16)>) {
 }
 
 /// In memory where that can be had: the sync thread is not what is tested here.
-fn room() -> tempfile::TempDir {
+pub(crate) fn room() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -306,8 +318,42 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn address(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
+/// One group of one site, with so many addresses.
+fn settings(addresses: u8, limits: Limits, on_doubt: OnDoubt) -> Settings {
+    let addresses = (1..=addresses).map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)));
+    let host =
+        Host { preference: 0, name: "receiver.example".into(), addresses: addresses.collect() };
+    Settings {
+        sources: vec![Source { address: None, ehlo_name: "sender.example".into(), weight: 1 }],
+        groups: vec![Group { name: "receiver.example".into(), provider: None, limits }],
+        sites: vec![Site { group: GroupNo(0), hosts: vec![host] }],
+        port: 25,
+        connections: 1_000,
+        rate: None,
+        on_doubt,
+        past: Past::default(),
+        quotas: Vec::new(),
+        thread: (0, 1),
+        segments: SEGMENTS,
+        speed: 1,
+        loopback_only: true,
+    }
+}
+
+pub(crate) fn limits(connections: u32, messages: Option<u32>, retry: Retry) -> Limits {
+    Limits {
+        connections,
+        connections_total: None,
+        messages_per_connection: messages,
+        rates: Vec::new(),
+        rates_total: Vec::new(),
+        rates_dkim: Vec::new(),
+        ramp: None,
+        retry,
+        tls: Tls::None,
+        ip: IpPolicy::V4Only,
+        quirks: Vec::new(),
+    }
 }
 
 pub(crate) fn retry(seconds: &[u64], expire_after: u64) -> Retry {
