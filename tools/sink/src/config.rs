@@ -3,6 +3,7 @@
 //! Everything is a plain value; [`crate::Sink::bind`] checks what can be wrong.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::checks::Checks;
@@ -14,8 +15,14 @@ use crate::rules::Rule;
 pub struct Config {
     /// Loopback addresses; port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
-    /// How it answers.
+    /// How it answers there.
     pub behaviour: Behaviour,
+    /// More addresses, where it answers in other ways.
+    pub providers: Vec<Provider>,
+    /// All addresses with port 0 get the same free port, as mail hosts have the same one.
+    pub one_port: bool,
+    /// Log connections and recipients into this file: see [`crate::attempts`].
+    pub attempts: Option<PathBuf>,
     /// What it looks at.
     pub checks: Checks,
     /// End after this time.
@@ -31,10 +38,42 @@ impl Config {
         Config {
             listen: vec![listen],
             behaviour: Behaviour::default(),
+            providers: Vec::new(),
+            one_port: false,
+            attempts: None,
             checks: Checks::default(),
             run_for: None,
             expect: None,
         }
+    }
+}
+
+/// The mail hosts of one provider: addresses that answer alike and count their clients together.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// Loopback addresses; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// How they answer.
+    pub behaviour: Behaviour,
+}
+
+/// How much a provider bears from one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pace {
+    /// Recipients within any window, refused ones included.
+    pub recipients: u64,
+    /// The length of the window.
+    pub window: Duration,
+    /// What is said to the final dot of a message beyond that; a 421 ends the connection.
+    pub reply: Reply,
+}
+
+impl Pace {
+    /// With what Gmail says to a source that is too fast (support.google.com/a/answer/3726730).
+    pub fn gmail(recipients: u64, window: Duration) -> Pace {
+        const TEXT: &str = "Gmail has detected an unusual rate of email originating from\n\
+                            your IP address";
+        Pace { recipients, window, reply: Reply::of(421, "4.7.28", TEXT) }
     }
 }
 
@@ -57,6 +96,10 @@ pub struct Behaviour {
     pub slow: Duration,
     /// Connections above this number get 421.
     pub connections_max: Option<u64>,
+    /// Connections above this number from one source get 421.
+    pub connections_per_source_max: Option<u64>,
+    /// What one source may send.
+    pub pace: Option<Pace>,
     /// MAIL gets 421 after this many messages on one connection.
     pub messages_per_connection_max: Option<u64>,
     /// Close instead of saying 421 at [`Behaviour::messages_per_connection_max`].
@@ -78,6 +121,8 @@ impl Default for Behaviour {
             delay: Duration::ZERO,
             slow: Duration::from_secs(2),
             connections_max: None,
+            connections_per_source_max: None,
+            pace: None,
             messages_per_connection_max: None,
             close_silently: false,
             close_after_each: false,

@@ -12,23 +12,28 @@
 //! It is not a mail server: no TLS, no BDAT, no queue, no delivery.
 //!
 //! `wire` cuts octets into command lines and bodies, `command` understands a line, `session` holds
-//! a conversation, `receiver` decides what happens to recipients and messages, `checks` look at
-//! messages, `server` has the sockets.
+//! a conversation, `receiver` decides what happens to recipients and messages, `guard` keeps what a
+//! provider knows of its clients, `checks` look at messages, `server` has the sockets. `attempts`
+//! logs what came when, and `windows` proves from such a log that limits were kept.
 
+pub mod attempts;
 pub mod checks;
 pub mod config;
 pub mod selftest;
+pub mod windows;
 
 mod chance;
 mod clock;
 mod command;
 mod counters;
+mod guard;
 mod receiver;
 mod reply;
 mod report;
 mod rules;
 mod server;
 mod session;
+mod time;
 mod wire;
 
 use std::io;
@@ -40,16 +45,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use checks::dkim::{DomainKeys, NoKey};
 pub use checks::{Checks, DkimCheck};
-pub use config::{Behaviour, Chances, Config, Extensions};
+pub use config::{Behaviour, Chances, Config, Extensions, Pace, Provider};
 pub use counters::{Counters, Tallies};
 pub use reply::{NoReply, Reply};
 pub use report::{Ended, Report};
 pub use rules::{Action, NoRule, Rule};
+pub use time::{pace, time};
 
+use attempts::Log;
 use checks::Inspection;
 use clock::{cpu_time, now};
 use receiver::Receiver;
-use server::{Server, Until};
+use server::{Listener, Server, Until};
 
 /// Connections that wait to be accepted. The kernel caps it at `net.core.somaxconn`, by default
 /// 4096.
@@ -91,16 +98,20 @@ impl Sink {
     /// If an address is not loopback or not free, or the directory for messages cannot be made.
     pub fn bind(config: Config) -> Result<Sink, BindError> {
         raise_file_limit();
-        let listeners = config.listen.iter().map(listen).collect::<Result<Vec<_>, _>>()?;
-        let addresses = listeners.iter().map(|(_, address)| *address).collect();
+        let listeners = listeners(&config)?;
+        let addresses = listeners.iter().map(|listener| listener.address).collect();
         let counters = Arc::new(Counters::default());
         let inspection = Inspection::new(&config.checks)?;
-        let receiver = Receiver::new(config.behaviour, inspection, Arc::clone(&counters));
+        let log = config.attempts.as_deref().map(Log::create).transpose()?;
+        let providers = config.providers.into_iter().map(|provider| provider.behaviour);
+        let behaviours = std::iter::once(config.behaviour).chain(providers).collect();
+        let receiver = Receiver::new(behaviours, inspection, log, Arc::clone(&counters));
         let until = Until { time: config.run_for, messages: config.expect };
         Ok(Sink { server: Server::new(listeners, receiver)?, until, addresses, counters })
     }
 
-    /// Where it listens, in the order of the configuration, with the ports that were free.
+    /// Where it listens, in the order of the configuration, with the ports that were free: first
+    /// [`Config::listen`], then the providers.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -116,13 +127,16 @@ impl Sink {
         let (started, cpu_started) = (now(), cpu_time());
         let ended = self.server.run(stop, &self.until);
         let (seconds, cpu_seconds) = (now() - started, cpu_time() - cpu_started);
-        let inspection = self.server.into_receiver().inspection;
+        let receiver = self.server.into_receiver();
+        let log_error = receiver.log.and_then(|log| log.finish().err());
+        let inspection = receiver.inspection;
         Report {
             listen: self.addresses,
             ended,
             seconds: seconds.as_secs_f64(),
             cpu_seconds: cpu_seconds.as_secs_f64(),
             counts: self.counters.snapshot(),
+            log_error: log_error.map(|error| error.to_string()),
             keys: inspection.keys.map(|check| check.report()),
             dkim: inspection.dkim.map(|check| check.report()),
             form: inspection.form.map(|check| check.report()),
@@ -132,8 +146,47 @@ impl Sink {
     }
 }
 
-fn listen(address: &SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
-    let address = *address;
+/// Free ports that are tried until one is free on all addresses.
+const PORTS_TRIED: u32 = 20;
+
+fn listeners(config: &Config) -> Result<Vec<Listener>, BindError> {
+    let own = config.listen.iter().map(|address| (0, *address));
+    let others = (1..).zip(&config.providers).flat_map(|(number, provider)| {
+        provider.listen.iter().map(move |address| (number, *address))
+    });
+    let wanted: Vec<(usize, SocketAddr)> = own.chain(others).collect();
+    let mut tries = if config.one_port { PORTS_TRIED } else { 1 };
+    loop {
+        tries -= 1;
+        match listen_at_all(&wanted, config.one_port) {
+            Err(BindError::Listen { source, .. })
+                if tries > 0 && source.kind() == io::ErrorKind::AddrInUse => {}
+            done => return done,
+        }
+    }
+}
+
+fn listen_at_all(
+    wanted: &[(usize, SocketAddr)],
+    one_port: bool,
+) -> Result<Vec<Listener>, BindError> {
+    let mut listeners: Vec<Listener> = Vec::with_capacity(wanted.len());
+    let mut port = 0;
+    for &(provider, mut address) in wanted {
+        let free = address.port() == 0;
+        if free {
+            address.set_port(port);
+        }
+        let (socket, address) = listen(address)?;
+        if free && one_port {
+            port = address.port();
+        }
+        listeners.push(Listener { socket, address, provider });
+    }
+    Ok(listeners)
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
     if !address.ip().is_loopback() {
         return Err(BindError::NotLoopback(address));
     }

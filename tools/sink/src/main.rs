@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,7 +13,8 @@ use anyhow::Context;
 use clap::{Args, Parser, ValueEnum};
 use mailshot_sink::selftest::{Style, measure};
 use mailshot_sink::{
-    Behaviour, Chances, Checks, Config, DkimCheck, DomainKeys, Extensions, Reply, Rule, Sink,
+    Behaviour, Chances, Checks, Config, DkimCheck, DomainKeys, Extensions, Pace, Provider, Reply,
+    Rule, Sink, pace, time,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -29,23 +30,38 @@ use signal_hook::consts::{SIGINT, SIGTERM};
   sink --personalities --random-drop 0.01          bounce*, defer*, grey*, … and 1 % cut off
   sink --rule '*@gmail.* = 450 4.7.28 slow down'   one provider that defers
   sink --listen 127.0.0.1:0 --port-file port.txt   take a free port and tell which
+  sink --providers hosts.json --attempts log.tsv   several providers, and what came when
   sink --self-test 1000000                         measure the sink itself",
     after_help = "It listens on loopback addresses only and refuses any other.
 
 Rules are PATTERN = ACTION. A pattern with an @ is held against the address, else against the \
                   local part; * and ? are as in file names. Actions: accept, defer (451), bounce \
                   (550), full (452), baddata (554 after the dot), deferdata (451 after the dot), \
-                  grey (450 at first), dropbefore (closed at the dot, not accepted), dropafter \
+                  grey (450 at first), grey 5s (450 until 5 s after the \
+                  first from this source), dropbefore (closed at the dot, not accepted), dropafter \
                   (accepted, closed without a reply), slow; or a reply such as 450 4.2.1 busy for \
                   RCPT, or data: and a reply for the final dot.
+
+A file of providers is a JSON list with a list of arguments for each, --listen and what stands \
+                  under Protocol and Trouble, such as [[\"--listen\", \"127.0.1.1:0\", \
+                  \"--pace\", \"100/1s\"], …]; each counts its clients by itself.
 
 At its end it prints one line of JSON. Exit codes: 0 ended as told, 1 it could not start, 2 wrong \
                   usage."
 )]
 struct Options {
-    /// Where to listen; may be repeated; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2525")]
+    /// Where to listen; may be repeated; port 0 takes a free one; 127.0.0.1:2525 if nothing is said
+    #[arg(long, value_name = "ADDRESS")]
     listen: Vec<SocketAddr>,
+    /// More addresses, each group with arguments of its own
+    #[arg(long, value_name = "FILE")]
+    providers: Option<PathBuf>,
+    /// Take the same free port for all addresses with port 0
+    #[arg(long)]
+    one_port: bool,
+    /// Log every connection and recipient into this file
+    #[arg(long, value_name = "FILE")]
+    attempts: Option<PathBuf>,
     /// Write the addresses into this file once it listens
     #[arg(long, value_name = "FILE")]
     port_file: Option<PathBuf>,
@@ -145,6 +161,12 @@ struct TroubleOptions {
     /// Further connections get 421
     #[arg(long, value_name = "N")]
     max_connections: Option<u64>,
+    /// Further connections from one source get 421
+    #[arg(long, value_name = "N")]
+    max_connections_per_source: Option<u64>,
+    /// A source with more recipients in any window gets 421 4.7.28 after the dot: 100/1s
+    #[arg(long, value_name = "PACE", value_parser = pace)]
+    pace: Option<(u64, Duration)>,
     /// MAIL gets 421 after this many messages on one connection
     #[arg(long, value_name = "N")]
     max_messages_per_connection: Option<u64>,
@@ -168,28 +190,34 @@ struct TroubleOptions {
     seed: u64,
 }
 
+/// The arguments of one provider in a file of them.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct ProviderOptions {
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    listen: Vec<SocketAddr>,
+    #[command(flatten)]
+    protocol: ProtocolOptions,
+    #[command(flatten)]
+    trouble: TroubleOptions,
+}
+
+impl ProviderOptions {
+    fn into_provider(self) -> anyhow::Result<Provider> {
+        Ok(Provider { listen: self.listen, behaviour: behaviour(self.protocol, self.trouble)? })
+    }
+}
+
+fn providers(path: &Path) -> anyhow::Result<Vec<Provider>> {
+    let text = fs::read_to_string(path)?;
+    let lists: Vec<Vec<String>> = serde_json::from_str(&text).context("a list of arguments")?;
+    lists.into_iter().map(|list| ProviderOptions::try_parse_from(list)?.into_provider()).collect()
+}
+
 fn probability(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(chance) if (0.0..=1.0).contains(&chance) => Ok(chance),
         _ => Err("expected a number from 0 to 1".to_owned()),
-    }
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    let refused = || "expected a time such as 500ms, 1s, 1m or 1h".to_owned();
-    let unit = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(refused)?;
-    let (number, unit) = text.split_at(unit);
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(refused()),
-    };
-    let number: u64 = number.parse().map_err(|_| refused())?;
-    match number.checked_mul(millis) {
-        Some(millis @ 1..=86_400_000) => Ok(Duration::from_millis(millis)),
-        _ => Err("expected at least a millisecond and at most a day".to_owned()),
     }
 }
 
@@ -242,9 +270,17 @@ fn write_at_once(path: &PathBuf, text: &str) -> std::io::Result<()> {
 
 impl Options {
     fn into_config(self) -> anyhow::Result<Config> {
+        let providers =
+            self.providers.map(|path| providers(&path).with_context(|| path.display().to_string()));
+        let providers = providers.transpose()?.unwrap_or_default();
+        let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, 2525));
+        let nowhere = self.listen.is_empty() && providers.is_empty();
         Ok(Config {
-            listen: self.listen,
+            listen: if nowhere { vec![usual] } else { self.listen },
             behaviour: behaviour(self.protocol, self.trouble)?,
+            providers,
+            one_port: self.one_port,
+            attempts: self.attempts,
             checks: self.checks.into_checks()?,
             run_for: self.seconds.map(Duration::from_secs),
             expect: self.expect,
@@ -301,6 +337,8 @@ fn behaviour(protocol: ProtocolOptions, trouble: TroubleOptions) -> anyhow::Resu
         delay: Duration::from_millis(trouble.delay_ms),
         slow: Duration::from_millis(trouble.slow_ms),
         connections_max: trouble.max_connections,
+        connections_per_source_max: trouble.max_connections_per_source,
+        pace: trouble.pace.map(|(recipients, window)| Pace::gmail(recipients, window)),
         messages_per_connection_max: trouble.max_messages_per_connection,
         close_silently: trouble.close_silently,
         close_after_each: trouble.close_after_each,
@@ -316,17 +354,7 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Options::command().debug_assert();
-    }
-
-    #[test]
-    fn times_have_units() {
-        let cases = [("500ms", 500), ("1s", 1000), ("2m", 120_000), ("24h", 86_400_000)];
-        for (text, millis) in cases {
-            assert_eq!(time(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        for text in ["", "1", "s", "0s", "25h", "1.5s", "-1s", "1d", "99999999999999999999h"] {
-            assert!(time(text).is_err(), "{text}");
-        }
+        ProviderOptions::command().debug_assert();
     }
 
     #[test]

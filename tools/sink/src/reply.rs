@@ -1,11 +1,12 @@
-//! reply — what the receiver says: a code, an enhanced code and a text.
+//! reply — what the receiver says: a code, an enhanced code and a text of one or more lines.
 //!
 //! It must not know when which reply is due.
 
 use std::borrow::Cow;
+use std::io::Write;
 use std::str::FromStr;
 
-/// One reply of one line.
+/// One reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     code: u16,
@@ -41,15 +42,21 @@ impl Reply {
         self.code
     }
 
-    /// Appends the line, with its enhanced code if that was offered (RFC 2034).
+    /// Appends its lines, each with its enhanced code if that was offered (RFC 2034 §4).
     pub(crate) fn push(&self, out: &mut Vec<u8>, enhanced: bool) {
-        let line = match &*self.enhanced {
-            code if enhanced && !code.is_empty() => {
-                format!("{} {code} {}\r\n", self.code, self.text)
-            }
-            _ => format!("{} {}\r\n", self.code, self.text),
-        };
-        out.extend_from_slice(line.as_bytes());
+        let enhanced = if enhanced { &*self.enhanced } else { "" };
+        let space = if enhanced.is_empty() { "" } else { " " };
+        let mut rest = Some(&*self.text);
+        while let Some(text) = rest {
+            let (line, dash, more) = match memchr::memchr(b'\n', text.as_bytes()) {
+                Some(end) => (&text[..end], '-', Some(&text[end + 1..])),
+                None => (text, ' ', None),
+            };
+            // Without a String in between: a reply to each command is most of what is written.
+            write!(out, "{}{dash}{enhanced}{space}{line}\r\n", self.code)
+                .expect("a vector takes everything");
+            rest = more;
+        }
     }
 }
 
@@ -102,6 +109,14 @@ mod tests {
         for (text, with, without) in cases {
             assert_eq!(lines(text), (with.into(), without.into()), "{text}");
         }
+    }
+
+    #[test]
+    fn replies_may_have_several_lines() {
+        let reply = Reply::of(421, "4.7.28", "slow\ndown");
+        let mut out = Vec::new();
+        reply.push(&mut out, true);
+        assert_eq!(out, b"421-4.7.28 slow\r\n421 4.7.28 down\r\n");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub struct Report {
     pub cpu_seconds: f64,
     /// Connections, messages, refusals.
     pub counts: Tallies,
+    /// Why the log of attempts is not whole, if one was wanted.
+    pub log_error: Option<String>,
     /// Which messages came and which came twice.
     pub keys: Option<KeyReport>,
     /// Which signatures verify.

@@ -5,8 +5,10 @@
 //! SES. It must not know when an action takes place.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::reply::{NoReply, Reply};
+use crate::time::time;
 
 /// What happens to a recipient or to the message that was accepted for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub enum Action {
     AtDot(Reply),
     /// 450 at the first RCPT from this domain to this recipient, accepted later.
     Grey,
+    /// 450 until this long after the first RCPT from this source to this recipient.
+    GreyFor(Duration),
     /// The connection is closed at the final dot; the message is not accepted.
     DropBefore,
     /// The message is accepted, then the connection is closed without a reply: the sender cannot
@@ -46,8 +50,8 @@ pub enum NoRule {
     Form(String),
     /// Neither one of the words nor a reply.
     #[error(
-        "expected accept, defer, bounce, full, baddata, deferdata, grey, dropbefore, dropafter, \
-         slow, a reply, or data: and a reply: {0}"
+        "expected accept, defer, bounce, full, baddata, deferdata, grey, grey and a time, \
+         dropbefore, dropafter, slow, a reply, or data: and a reply: {0}"
     )]
     Action(NoReply),
 }
@@ -84,6 +88,9 @@ impl FromStr for Action {
     fn from_str(text: &str) -> Result<Action, NoRule> {
         if let Some((_, action)) = WORDS.iter().find(|(word, _)| *word == text) {
             return Ok(action.clone());
+        }
+        if let Some(wait) = text.strip_prefix("grey ").and_then(|wait| time(wait.trim()).ok()) {
+            return Ok(Action::GreyFor(wait));
         }
         match text.strip_prefix("data:") {
             Some(reply) => reply.trim().parse().map(Action::AtDot),
@@ -172,6 +179,7 @@ mod tests {
         let cases = [
             ("x* = grey", "x*", Action::Grey),
             ("X=slow", "x", Action::Slow),
+            ("* = grey 300ms", "*", Action::GreyFor(Duration::from_millis(300))),
             ("*@gmail.* = 450 4.7.28 rate", "*@gmail.*", at_rcpt("450 4.7.28 rate")),
             ("* = data: 552 too big", "*", Action::AtDot("552 too big".parse().unwrap())),
             ("* = full", "*", at_rcpt("452 4.2.2 Mailbox full")),
@@ -180,7 +188,7 @@ mod tests {
             let expected = Rule { pattern: pattern.into(), action };
             assert_eq!(text.parse::<Rule>(), Ok(expected), "{text}");
         }
-        for text in ["", "x", "= slow", "x = explode", "x = data:", "x ="] {
+        for text in ["", "x", "= slow", "x = explode", "x = data:", "x =", "x = grey 5"] {
             assert!(text.parse::<Rule>().is_err(), "{text}");
         }
     }

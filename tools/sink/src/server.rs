@@ -14,13 +14,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{Timespec, epoll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use rustix::net::{self, RecvFlags, SendFlags, Shutdown, SocketFlags};
 
 use crate::clock::now;
 use crate::counters::{add, raise};
-use crate::receiver::Receiver;
+use crate::receiver::{Peer, Receiver};
 use crate::report::Ended;
 use crate::session::{Next, Session};
 
@@ -74,6 +74,8 @@ struct Connection {
     /// Octets of the session's replies already sent.
     sent: usize,
     counted: bool,
+    /// Its end has been noted.
+    gone: bool,
 }
 
 /// A place for a connection. The generation tells a late event or moment from one that is meant.
@@ -90,29 +92,37 @@ pub(crate) struct Until {
     pub(crate) messages: Option<u64>,
 }
 
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: TcpListener,
+    pub(crate) address: SocketAddr,
+    /// The index of the behaviour of those who come here.
+    pub(crate) provider: usize,
+}
+
 /// All sockets of a sink.
 #[derive(Debug)]
 pub(crate) struct Server {
     epoll: OwnedFd,
-    listeners: Vec<(TcpListener, SocketAddr)>,
+    listeners: Vec<Listener>,
     /// The listeners are not watched because no descriptor was left.
     deaf: bool,
     slots: Vec<Slot>,
     free: Vec<usize>,
     moments: BinaryHeap<Reverse<(Duration, u64)>>,
     now: Duration,
+    /// Connections so far.
+    opened: u64,
     receiver: Receiver,
 }
 
 impl Server {
-    pub(crate) fn new(
-        listeners: Vec<(TcpListener, SocketAddr)>,
-        receiver: Receiver,
-    ) -> io::Result<Server> {
+    pub(crate) fn new(listeners: Vec<Listener>, receiver: Receiver) -> io::Result<Server> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        for (n, (listener, _)) in listeners.iter().enumerate() {
+        for (n, listener) in listeners.iter().enumerate() {
             let data = epoll::EventData::new_u64(LISTENER | n as u64);
-            epoll::add(&epoll, listener, data, epoll::EventFlags::IN)?;
+            epoll::add(&epoll, &listener.socket, data, epoll::EventFlags::IN)?;
         }
         Ok(Server {
             epoll,
@@ -122,11 +132,18 @@ impl Server {
             free: Vec::new(),
             moments: BinaryHeap::new(),
             now: now(),
+            opened: 0,
             receiver,
         })
     }
 
-    pub(crate) fn into_receiver(self) -> Receiver {
+    /// Ends with the connections that are still open.
+    pub(crate) fn into_receiver(mut self) -> Receiver {
+        for index in 0..self.slots.len() {
+            if self.slots[index].connection.is_some() {
+                self.end(index);
+            }
+        }
         self.receiver
     }
 
@@ -213,15 +230,14 @@ impl Server {
 
     fn accept(&mut self, listener: usize) {
         for _ in 0..ACCEPTS_IN_A_ROW {
-            let (socket, address) = &self.listeners[listener];
+            let socket = &self.listeners[listener].socket;
             let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
             match net::acceptfrom_with(socket, flags) {
                 Ok((socket, peer)) => {
                     let source = peer
                         .and_then(|peer| SocketAddr::try_from(peer).ok())
                         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-                    let address = *address;
-                    self.open(socket, address, source);
+                    self.open(socket, listener, source);
                 }
                 Err(Errno::CONNABORTED | Errno::INTR) => {}
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -237,16 +253,25 @@ impl Server {
     fn listen(&mut self, watch: bool) {
         self.deaf = !watch;
         let flags = if watch { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
-        for (n, (listener, _)) in self.listeners.iter().enumerate() {
+        for (n, listener) in self.listeners.iter().enumerate() {
             let data = epoll::EventData::new_u64(LISTENER | n as u64);
-            epoll::modify(&self.epoll, listener, data, flags).expect("listeners are watched");
+            epoll::modify(&self.epoll, &listener.socket, data, flags)
+                .expect("listeners are watched");
         }
     }
 
-    fn open(&mut self, socket: OwnedFd, listener: SocketAddr, source: IpAddr) {
+    fn open(&mut self, socket: OwnedFd, listener: usize, source: IpAddr) {
+        let Listener { address, provider, .. } = self.listeners[listener];
+        if self.receiver.counts_connections(provider) {
+            self.note_gone();
+        }
+        let mut peer = Peer { provider, source, connection: self.opened, lane: None };
+        self.opened += 1;
+        let too_many = self.receiver.opened(&peer, address, self.now);
         let counters = &self.receiver.counters;
         let open = counters.connections_now.load(Ordering::Relaxed);
-        let served = self.receiver.behaviour.connections_max.is_none_or(|most| open < most);
+        let most = self.receiver.behaviour(&peer).connections_max;
+        let served = !too_many && most.is_none_or(|most| open < most);
         if served {
             add(&counters.connections, 1);
             add(&counters.connections_now, 1);
@@ -255,8 +280,8 @@ impl Server {
             add(&counters.connections_refused, 1);
         }
         let rate = self.receiver.inspection.rate.as_mut();
-        let lane = rate.filter(|_| served).map(|rate| rate.open(listener, source));
-        let mut session = Session::new(lane);
+        peer.lane = rate.filter(|_| served).map(|rate| rate.open(address, source));
+        let mut session = Session::new(peer);
         let next =
             if served { session.greet(&self.receiver) } else { session.refuse(&self.receiver) };
         let index = self.free.pop().unwrap_or_else(|| {
@@ -265,16 +290,54 @@ impl Server {
         });
         let data = epoll::EventData::new_u64(self.token(index));
         let watched = epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN);
-        let (state, unread) = (State::Reading, Vec::new());
-        self.slots[index].connection =
-            Some(Connection { socket, session, state, unread, sent: 0, counted: served });
+        self.slots[index].connection = Some(Connection {
+            socket,
+            session,
+            state: State::Reading,
+            unread: Vec::new(),
+            sent: 0,
+            counted: served,
+            gone: false,
+        });
         match watched {
             Ok(()) => self.follow(index, next),
             Err(_) => self.close(index),
         }
     }
 
+    /// Notes the end of every connection that its client has closed, be it that octets of it are
+    /// still unread: whoever comes now came after that.
+    fn note_gone(&mut self) {
+        self.now = now();
+        let open = |(index, slot): (usize, &Slot)| {
+            slot.connection.as_ref().filter(|connection| !connection.gone).map(|_| index)
+        };
+        let open: Vec<usize> = self.slots.iter().enumerate().filter_map(open).collect();
+        let mut watched: Vec<PollFd<'_>> = open
+            .iter()
+            .filter_map(|index| self.slots[*index].connection.as_ref())
+            .map(|connection| PollFd::new(&connection.socket, PollFlags::RDHUP))
+            .collect();
+        if !matches!(poll(&mut watched, Some(&Timespec::default())), Ok(1..)) {
+            return;
+        }
+        let gone: Vec<bool> = watched.iter().map(|fd| !fd.revents().is_empty()).collect();
+        for (index, _) in open.into_iter().zip(gone).filter(|(_, gone)| *gone) {
+            self.end(index);
+        }
+    }
+
+    /// Notes the end of a connection, once.
+    fn end(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        let connection = slot.connection.as_mut().expect("it is open");
+        if !std::mem::replace(&mut connection.gone, true) {
+            self.receiver.closed(connection.session.peer(), self.now);
+        }
+    }
+
     fn close(&mut self, index: usize) {
+        self.end(index);
         let slot = &mut self.slots[index];
         let connection = slot.connection.take().expect("a connection closes once");
         slot.generation = slot.generation.wrapping_add(1);
@@ -285,7 +348,7 @@ impl Server {
             add(&counters.aborted, u64::from(connection.session.in_body()));
         }
         if let (Some(rate), Some(lane)) =
-            (&mut self.receiver.inspection.rate, connection.session.lane())
+            (&mut self.receiver.inspection.rate, connection.session.peer().lane)
         {
             rate.close(lane);
         }
@@ -299,6 +362,9 @@ impl Server {
             match receive(&self.connection(index).socket, buffer) {
                 Ok(0) => return self.close(index),
                 Ok(octets) => {
+                    if self.receiver.log.is_some() {
+                        self.now = now();
+                    }
                     self.feed(index, &buffer[..octets]);
                     let more = octets == buffer.len() && self.slots[index].connection.is_some();
                     if !more || self.connection(index).state != State::Reading {
@@ -376,6 +442,7 @@ impl Server {
     /// Ends our half and waits for the client's. Closing at once could destroy the last reply: a
     /// reset follows if octets are unread.
     fn linger(&mut self, index: usize) {
+        self.end(index);
         // A client that is gone already is noticed by the next read.
         let _ = net::shutdown(&self.connection(index).socket, Shutdown::Write);
         self.moments.push(Reverse((self.now + LINGER, self.token(index))));

@@ -9,10 +9,9 @@
 use std::time::Duration;
 
 use crate::checks::Envelope;
-use crate::checks::rate::LaneId;
 use crate::command::{self, Command, Fault};
 use crate::counters;
-use crate::receiver::{Fate, Receiver};
+use crate::receiver::{Fate, Peer, Receiver};
 use crate::reply::Reply;
 use crate::rules::Action;
 use crate::wire::{DOT, Piece, Wire};
@@ -44,8 +43,8 @@ pub(crate) enum Next {
 
 impl Next {
     /// What follows a reply: a slow receiver takes its time for each.
-    fn after(receiver: &Receiver) -> Next {
-        match receiver.behaviour.delay {
+    fn after(delay: Duration) -> Next {
+        match delay {
             Duration::ZERO => Next::Read,
             delay => Next::Wait(delay),
         }
@@ -80,7 +79,7 @@ struct Talk {
     out: Vec<u8>,
     /// EHLO was used, so extensions are in force.
     extended: bool,
-    lane: Option<LaneId>,
+    peer: Peer,
     envelope: Envelope,
     /// What is to happen to the message: the first action of a recipient that is not `Accept`.
     action: Action,
@@ -92,14 +91,14 @@ struct Talk {
 }
 
 impl Session {
-    pub(crate) fn new(lane: Option<LaneId>) -> Session {
+    pub(crate) fn new(peer: Peer) -> Session {
         Session {
             wire: Wire::default(),
             talk: Talk {
                 stage: Stage::Fresh,
                 out: Vec::new(),
                 extended: false,
-                lane,
+                peer,
                 envelope: Envelope::default(),
                 action: Action::Accept,
                 kept: Vec::new(),
@@ -109,13 +108,14 @@ impl Session {
         }
     }
 
-    pub(crate) fn lane(&self) -> Option<LaneId> {
-        self.talk.lane
+    /// Whom it is with.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.talk.peer
     }
 
     /// The greeting.
     pub(crate) fn greet(&mut self, receiver: &Receiver) -> Next {
-        let greeting = &receiver.behaviour.greeting;
+        let greeting = &receiver.behaviour(&self.talk.peer).greeting;
         if greeting.code() == 220 {
             self.talk.say(greeting, receiver)
         } else {
@@ -182,9 +182,10 @@ impl Session {
 
 impl Talk {
     fn say(&mut self, reply: &Reply, receiver: &Receiver) -> Next {
-        let codes = receiver.behaviour.extensions.enhanced_status_codes;
+        let behaviour = receiver.behaviour(&self.peer);
+        let codes = behaviour.extensions.enhanced_status_codes;
         reply.push(&mut self.out, codes && self.extended);
-        Next::after(receiver)
+        Next::after(behaviour.delay)
     }
 
     fn say_last(&mut self, reply: &Reply, receiver: &Receiver) -> Next {
@@ -201,14 +202,14 @@ impl Talk {
     fn note_haste(&self, receiver: &Receiver) {
         if self.stage == Stage::Body {
             counters::add(&receiver.counters.eager_bodies, 1);
-        } else if !(self.extended && receiver.behaviour.extensions.pipelining) {
+        } else if !(self.extended && receiver.behaviour(&self.peer).extensions.pipelining) {
             counters::add(&receiver.counters.unasked_pipelining, 1);
         }
     }
 
     fn line(&mut self, text: &[u8], receiver: &mut Receiver, now: Duration) -> Next {
         match command::parse(text) {
-            Ok(Command::Ehlo) if receiver.behaviour.helo_only => {
+            Ok(Command::Ehlo) if receiver.behaviour(&self.peer).helo_only => {
                 self.bad(&Reply::of(502, "5.5.1", "Command not implemented"), receiver)
             }
             Ok(Command::Ehlo) => self.ehlo(receiver),
@@ -244,8 +245,9 @@ impl Talk {
     fn ehlo(&mut self, receiver: &Receiver) -> Next {
         self.extended = true;
         self.reset(Stage::Ready);
-        let offers = receiver.behaviour.extensions;
-        let size = format!("SIZE {}", receiver.behaviour.message_bytes_max);
+        let behaviour = receiver.behaviour(&self.peer);
+        let offers = behaviour.extensions;
+        let size = format!("SIZE {}", behaviour.message_bytes_max);
         let lines = [
             (true, "sink.test"),
             (offers.pipelining, "PIPELINING"),
@@ -258,11 +260,11 @@ impl Talk {
             let dash = if offered.peek().is_some() { '-' } else { ' ' };
             self.out.extend_from_slice(format!("250{dash}{line}\r\n").as_bytes());
         }
-        Next::after(receiver)
+        Next::after(behaviour.delay)
     }
 
     fn mail(&mut self, from: &[u8], size: Option<u64>, body: bool, receiver: &Receiver) -> Next {
-        let behaviour = &receiver.behaviour;
+        let behaviour = receiver.behaviour(&self.peer);
         if self.stage != Stage::Ready {
             return self.bad(&OUT_OF_TURN, receiver);
         }
@@ -293,12 +295,15 @@ impl Talk {
         if self.envelope.to.len() == RECIPIENTS_MAX {
             return self.say(&TOO_MANY_RECIPIENTS, receiver);
         }
-        let (reply, action) = receiver.recipient(&self.envelope.from, to, self.lane, now);
+        let (reply, action) = receiver.recipient(&self.peer, (&self.envelope.from, to), now);
         if reply.code() < 300 {
             self.envelope.to.push(to.to_vec());
             if self.action == Action::Accept {
                 self.action = action;
             }
+        }
+        if reply.code() == 421 {
+            return self.say_last(&reply, receiver);
         }
         self.say(&reply, receiver)
     }
@@ -317,7 +322,7 @@ impl Talk {
 
     fn part(&mut self, part: &[u8], receiver: &Receiver) -> Next {
         self.octets += part.len() as u64;
-        let fits = self.octets <= receiver.behaviour.message_bytes_max + DOT as u64;
+        let fits = self.octets <= receiver.behaviour(&self.peer).message_bytes_max + DOT as u64;
         if receiver.inspection.wants_messages() && fits {
             self.kept.extend_from_slice(part);
         }
@@ -334,17 +339,19 @@ impl Talk {
         let octets = self.octets - DOT as u64;
         let kept = if in_one_piece { part } else { &self.kept };
         let kept = &kept[..kept.len().saturating_sub(DOT)];
-        let fate = receiver.message(&self.envelope, &self.action, octets, kept);
+        let fate = receiver.message(&self.peer, &self.envelope, &self.action, (octets, kept));
         if matches!(fate, Fate::Accepted(_) | Fate::AcceptedUnsaid) {
             self.messages += 1;
             counters::raise(&receiver.counters.messages_per_connection_max, self.messages);
         }
         self.reset(Stage::Ready);
-        if receiver.behaviour.close_after_each {
+        if receiver.behaviour(&self.peer).close_after_each {
             self.stage = Stage::Over;
         }
         match fate {
             Fate::Dropped | Fate::AcceptedUnsaid => self.drop(),
+            // 421 is the receiver's farewell (RFC 5321 §3.8).
+            Fate::Refused(reply) if reply.code() == 421 => self.say_last(&reply, receiver),
             Fate::Refused(reply) => self.say(&reply, receiver),
             Fate::Accepted(late) => slower(self.say(&OK, receiver), late),
         }

@@ -23,7 +23,8 @@ fn start(arguments: &[&str]) -> (Child, SocketAddr) {
     let mut child = sink(&arguments).spawn().expect("the binary is built");
     loop {
         if let Ok(text) = fs::read_to_string(&port_file) {
-            return (child, text.trim().parse().expect("one address"));
+            let first = text.lines().next().expect("one address");
+            return (child, first.parse().expect("an address"));
         }
         assert!(child.try_wait().expect("our child").is_none(), "it ended early");
         thread::yield_now();
@@ -65,6 +66,30 @@ fn the_expected_messages_end_it() {
     send_one(address);
     let report = report(&child.wait_with_output().expect("our child"));
     assert_eq!((&report["ended"], &report["counts"]["messages"]), (&"complete".into(), &1.into()));
+}
+
+#[test]
+fn providers_come_from_a_file_of_arguments() {
+    let directory = tempfile::tempdir().expect("a place for files");
+    let path = |name: &str| directory.path().join(name).to_str().expect("text").to_owned();
+    let (providers, log) = (path("providers"), path("log"));
+    let lists = r#"[["--listen", "127.0.3.1:0", "--rule", "* = bounce"],
+                    ["--listen", "127.0.4.1:0", "--listen", "127.0.4.2:0", "--pace", "5/1s"]]"#;
+    fs::write(&providers, lists).expect("scratch is writable");
+    let (child, address) = start(&["--providers", &providers, "--attempts", &log]);
+    send_one(address);
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("our child");
+    let report = report(&child.wait_with_output().expect("our child"));
+    assert_eq!(report["listen"].as_array().map(Vec::len), Some(4));
+    assert!(report["log_error"].is_null());
+    assert_eq!(mailshot_sink::attempts::read(log.as_ref()).expect("whole").len(), 3);
+    for (lists, text) in [("[[]]", "--listen"), ("[5]", "list of arguments"), ("[[\"x\"]]", "x")] {
+        fs::write(&providers, lists).expect("scratch is writable");
+        let output = sink(&["--providers", &providers]).output().expect("the binary is built");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{lists}: {error}");
+        assert!(error.contains(text), "{lists}: {error}");
+    }
 }
 
 #[test]

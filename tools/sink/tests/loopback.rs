@@ -1,11 +1,14 @@
 //! Real clients on loopback sockets against a sink on a thread of this process.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+mod client;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
+use client::Client;
 use mailshot_sink::{
     Behaviour, BindError, Checks, Config, Counters, Ended, Report, Rule, Sink, Tallies,
 };
@@ -14,68 +17,8 @@ fn config(behaviour: Behaviour) -> Config {
     Config { behaviour, ..Config::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))) }
 }
 
-/// Runs the clients against a sink, stops it when they are done and returns what it saw.
 fn with_sink(config: Config, clients: impl FnOnce(SocketAddr, &Counters)) -> Report {
-    /// Stops the sink even if a client panics, so that the scope can end.
-    struct Stop<'a>(&'a AtomicBool);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-    let sink = Sink::bind(config).expect("a free loopback port exists");
-    let (address, counters) = (sink.addresses()[0], sink.counters());
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let serving = scope.spawn(|| sink.run(&stop));
-        let stopping = Stop(&stop);
-        clients(address, &counters);
-        drop(stopping);
-        serving.join().expect("the sink ends in peace")
-    })
-}
-
-struct Client(BufReader<TcpStream>);
-
-impl Client {
-    /// Connects without reading the greeting.
-    fn silent(address: SocketAddr) -> Client {
-        let socket = TcpStream::connect(address).expect("the sink listens");
-        socket.set_read_timeout(Some(Duration::from_secs(60))).expect("not zero");
-        Client(BufReader::new(socket))
-    }
-
-    fn connect(address: SocketAddr) -> Client {
-        let mut client = Client::silent(address);
-        assert_eq!(client.reply(), "220 sink.test ESMTP mailshot-sink");
-        client.say("HELO x\r\n");
-        assert_eq!(client.reply(), "250 sink.test");
-        client
-    }
-
-    fn say(&mut self, text: &str) {
-        self.0.get_mut().write_all(text.as_bytes()).expect("the sink reads");
-    }
-
-    fn reply(&mut self) -> String {
-        let mut line = String::new();
-        self.0.read_line(&mut line).expect("the sink answers");
-        line.trim_end().to_owned()
-    }
-
-    /// The first word of each of the next replies; an empty one is the end of the connection.
-    fn codes(&mut self, number: usize) -> String {
-        let code = |line: String| line.split(' ').next().unwrap_or_default().to_owned();
-        (0..number).map(|_| code(self.reply())).collect::<Vec<_>>().join(" ")
-    }
-
-    /// The connection ended, by a reset too: a client cannot tell more.
-    fn is_closed(&mut self) -> bool {
-        match self.0.read(&mut [0]) {
-            Ok(octets) => octets == 0,
-            Err(error) => error.kind() == ErrorKind::ConnectionReset,
-        }
-    }
+    client::with_sink(config, |addresses, counters| clients(addresses[0], counters))
 }
 
 fn envelope(to: &str) -> String {

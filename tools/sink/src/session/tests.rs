@@ -13,12 +13,17 @@ use crate::rules::Rule;
 fn receiver(behaviour: Behaviour) -> Receiver {
     let checks = Checks { keys: true, ..Checks::default() };
     let inspection = Inspection::new(&checks).expect("no directory is needed");
-    Receiver::new(behaviour, inspection, Arc::new(Counters::default()))
+    Receiver::new(vec![behaviour], inspection, None, Arc::new(Counters::default()))
+}
+
+fn peer() -> Peer {
+    let source = std::net::Ipv4Addr::LOCALHOST.into();
+    Peer { provider: 0, source, connection: 0, lane: None }
 }
 
 /// Everything said to this input, with `WAIT` and `DROP` where the caller was told so.
 fn converse<'a>(receiver: &mut Receiver, chunks: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut session = Session::new(None);
+    let mut session = Session::new(peer());
     let mut said = String::new();
     let mut note = |session: &mut Session, next: Next| {
         said += std::str::from_utf8(session.out()).expect("replies are ASCII");
