@@ -69,8 +69,41 @@ const fn table() -> [u8; 1000] {
 
 static TABLE: [u8; 1000] = table();
 
-/// Appends a domain: a provider's by its share, else one of 4608 small ones.
-pub(crate) fn push(out: &mut Vec<u8>, random: &mut Random) {
+/// A domain that has another part of the rows than the usual mix gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The domain, in lower case.
+    pub domain: String,
+    /// Its part of the rows, in millionths.
+    pub millionths: u32,
+}
+
+/// Appends a domain: one of `shares` by its part, else one of the usual mix without these.
+pub(crate) fn push(out: &mut Vec<u8>, shares: &[Share], random: &mut Random) {
+    if !shares.is_empty() {
+        let draw = random.below(1_000_000);
+        let mut upper = 0;
+        let drawn = shares.iter().find(|share| {
+            upper += share.millionths;
+            draw < upper
+        });
+        if let Some(share) = drawn {
+            return out.extend_from_slice(share.domain.as_bytes());
+        }
+    }
+    let start = out.len();
+    loop {
+        push_usual(out, random);
+        // It ends: the tail has more domains than anybody gives shares.
+        if !shares.iter().any(|share| share.domain.as_bytes() == &out[start..]) {
+            return;
+        }
+        out.truncate(start);
+    }
+}
+
+/// Appends a domain of the usual mix: a provider's by its share, else one of 4608 small ones.
+fn push_usual(out: &mut Vec<u8>, random: &mut Random) {
     match PROVIDERS.get(usize::from(TABLE[random.below(1000) as usize])) {
         Some((domain, _)) => out.extend_from_slice(domain.as_bytes()),
         None => {
@@ -100,7 +133,7 @@ mod tests {
         let mut random = Random::new(3);
         for _ in 0..10_000 {
             let mut domain = Vec::new();
-            push(&mut domain, &mut random);
+            push(&mut domain, &[], &mut random);
             let domain = String::from_utf8(domain).unwrap();
             assert_eq!(idna::domain_to_ascii_strict(&domain).ok(), Some(domain));
         }

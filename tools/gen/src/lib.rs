@@ -15,6 +15,7 @@ mod row;
 use std::io::{self, Write};
 
 pub use dirt::{Dirt, KINDS, Kind, Tally};
+pub use domains::Share;
 
 use random::Random;
 use row::{COLUMNS, Row, Shape};
@@ -28,6 +29,9 @@ pub struct Plan {
     pub seed: u64,
     /// Shares of the kinds that are not plain.
     pub dirt: Dirt,
+    /// Domains with parts of the rows of their own; the others keep the usual mix without them.
+    /// Together they are at most a million.
+    pub shares: Vec<Share>,
     /// Put after every domain, its leading dot included.
     pub domain_suffix: String,
     /// Start with the UTF-8 byte order mark, as spreadsheet programs do.
@@ -45,6 +49,7 @@ impl Plan {
             rows,
             seed,
             dirt: Dirt::none(),
+            shares: Vec::new(),
             domain_suffix: ".sink.test".to_owned(),
             bom: false,
             crlf: false,
@@ -64,7 +69,12 @@ const EARLIER_MAX: usize = 1024;
 /// Those of `out`.
 pub fn write(plan: &Plan, out: &mut impl Write) -> io::Result<Tally> {
     let line_end: &[u8] = if plan.crlf { b"\r\n" } else { b"\n" };
-    let shape = Shape { delimiter: plan.delimiter, line_end, suffix: &plan.domain_suffix };
+    let shape = Shape {
+        delimiter: plan.delimiter,
+        line_end,
+        suffix: &plan.domain_suffix,
+        shares: &plan.shares,
+    };
     let mut random = Random::new(plan.seed);
     let mut tally = Tally::default();
     let mut earlier: Vec<Vec<u8>> = Vec::new();

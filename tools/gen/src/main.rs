@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use mailshot_gen::{Dirt, Plan, Tally};
+use mailshot_gen::{Dirt, Plan, Share, Tally};
 
 /// Writes a recipient list for tests: any size, a realistic mix of providers, counted dirt.
 #[derive(Debug, Parser)]
@@ -17,9 +17,11 @@ use mailshot_gen::{Dirt, Plan, Tally};
     before_help = "Examples:
   gen --rows 1000 --out list.csv                        a clean list
   gen --rows 1000000 --seed 7 --dirt --tally tally.json a dirty one, and what is in it
-  gen --rows 100 --delimiter ';' --crlf --bom           as a spreadsheet program exports it",
+  gen --rows 100 --delimiter ';' --crlf --bom           as a spreadsheet program exports it
+  gen --rows 100 --share gmail.com=76 --share gmx.de=5  76 % and 5 % of the rows at these",
     after_help = "The same options give the same octets on every machine. Every domain ends in \
-                  the suffix, by default under .test, so nothing here can reach a real host.
+                  the suffix, by default under .test, so nothing here can reach a real host. \
+                  With --suffix '' the domains are real ones: for plans, and never to be sent to.
 Exit codes: 0 written, 1 not written, 2 wrong usage."
 )]
 struct Options {
@@ -41,7 +43,12 @@ struct Options {
     /// One ASCII character between two fields; `\t` is a tab
     #[arg(long, value_name = "C", default_value = ",", value_parser = delimiter)]
     delimiter: u8,
-    /// Put after every domain
+    /// Give this part of the rows this domain, and the rest the usual mix without it; may be
+    /// given several times
+    #[arg(long, value_name = "DOMAIN=PERCENT", value_parser = share)]
+    share: Vec<Share>,
+    /// Put after every domain; '' leaves the real names of providers, to plan with: mail sent to
+    /// such a list would reach strangers
     #[arg(long, value_name = "DOMAIN", default_value = ".sink.test")]
     suffix: String,
     /// Where to write the list instead of standard output
@@ -60,6 +67,20 @@ fn delimiter(text: &str) -> Result<u8, String> {
     }
 }
 
+fn share(text: &str) -> Result<Share, String> {
+    let wrong = || "expected a domain and a part of 100, such as gmail.com=76".to_owned();
+    let (domain, percent) = text.split_once('=').ok_or_else(wrong)?;
+    let known = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
+    if !domain.split('.').all(|label| !label.is_empty() && label.bytes().all(known)) {
+        return Err("expected the domain in lower case and in A-labels".to_owned());
+    }
+    let percent: f64 = percent.parse().map_err(|_| wrong())?;
+    if !(0.0..=100.0).contains(&percent) {
+        return Err(wrong());
+    }
+    Ok(Share { domain: domain.to_owned(), millionths: (percent * 10_000.0).round() as u32 })
+}
+
 fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,8 +92,11 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> anyhow::Result<()> {
+    let shared: u64 = options.share.iter().map(|share| u64::from(share.millionths)).sum();
+    ensure!(shared <= 1_000_000, "the shares are {} percent together", shared as f64 / 10_000.0);
     let plan = Plan {
         dirt: if options.dirt { Dirt::usual() } else { Dirt::none() },
+        shares: options.share,
         domain_suffix: dotted(&options.suffix),
         bom: options.bom,
         crlf: options.crlf,
@@ -123,6 +147,17 @@ mod tests {
         }
         for text in ["", ",,", "\"", "@", "a", "ü", "-"] {
             assert!(delimiter(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_parts_of_a_hundred() {
+        let cases = [("gmail.com=76", 760_000), ("a.de=0.5", 5_000), ("a.de=100", 1_000_000)];
+        for (text, millionths) in cases {
+            assert_eq!(share(text).map(|share| share.millionths), Ok(millionths), "{text}");
+        }
+        for text in ["gmail.com", "=5", "a..de=5", "A.de=5", "a.de=101", "a.de=-1", "a.de=x"] {
+            assert!(share(text).is_err(), "{text}");
         }
     }
 

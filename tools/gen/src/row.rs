@@ -4,7 +4,7 @@
 //! unique by construction. It must not know files or counts.
 
 use crate::dirt::Kind;
-use crate::domains;
+use crate::domains::{self, Share};
 use crate::people::{CITIES, FIRST_NAMES, LAST_NAMES, NOTES, PLANS, UMLAUT_NAMES};
 use crate::random::Random;
 
@@ -21,12 +21,13 @@ pub(crate) const COLUMNS: [&str; 9] = [
     "note",
 ];
 
-/// How fields and records are separated, and what ends each domain.
+/// How fields and records are separated, which domains are drawn and what ends each.
 #[derive(Debug)]
 pub(crate) struct Shape<'a> {
     pub(crate) delimiter: u8,
     pub(crate) line_end: &'static [u8],
     pub(crate) suffix: &'a str,
+    pub(crate) shares: &'a [Share],
 }
 
 /// What sets one row apart.
@@ -98,7 +99,7 @@ impl Row<'_> {
         if self.kind == Some(Kind::IdnDomain) {
             out.extend_from_slice(domains::INTERNATIONALISED.as_bytes());
         } else {
-            domains::push(out, random);
+            domains::push(out, shape.shares, random);
         }
         out.extend_from_slice(shape.suffix.as_bytes());
     }
@@ -211,7 +212,7 @@ mod tests {
     }
 
     fn address(number: u64, kind: Option<Kind>) -> String {
-        let shape = Shape { delimiter: b',', line_end: b"\n", suffix: ".test" };
+        let shape = Shape { delimiter: b',', line_end: b"\n", suffix: ".test", shares: &[] };
         let row = Row { number, kind, earlier: b"an.na1@gmail.com.test" };
         let mut out = Vec::new();
         let range = row.push(&mut out, &shape, &mut Random::new(1));
