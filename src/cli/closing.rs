@@ -7,12 +7,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
-use std::time::Duration;
 
 use super::opening::{chain, ehlo_name, storage};
 use super::signals::Stop;
-use super::{Exit, Failure};
+use super::steering::{End, help};
+use super::{Exit, Failure, status};
 use crate::account::{
     Books, BooksError, Layout as AccountLayout, RcptHasher, RunFacts, RunRow, SourceFacts,
     TableName, Written, write_run,
@@ -77,7 +76,7 @@ impl Reading {
             }
             Kind::InDoubt => self.in_doubt.push(outcome.row),
             Kind::Failed => self.failed += 1,
-            Kind::Delivered | Kind::Deferred | Kind::Expired => {}
+            Kind::Delivered | Kind::Deferred | Kind::Expired | Kind::Cancelled => {}
         }
     }
 
@@ -95,37 +94,13 @@ pub(super) fn first_key(signers: &Signers) -> Option<(String, String)> {
     signers.keys().first().map(|key| (key.domain().to_owned(), key.selector().to_owned()))
 }
 
-/// What a resumed run must remember of the processes before it.
-pub(super) struct Past {
-    /// The number of the last connection on record.
-    pub(super) last_connection: u64,
-    /// When the attempts of the last rate period began, the oldest first.
-    pub(super) recent: Vec<Utc>,
-}
-
-/// Reads from the ledger what happened in the `period` before `now`.
-pub(super) fn past(ledger: &Path, run: &str, now: Utc, period: Duration) -> Result<Past, Failure> {
-    let mut past = Past { last_connection: 0, recent: Vec::new() };
-    ledger::replay(ledger, run, &mut |_, record| {
-        let Record::Outcome(outcome) = record else { return };
-        past.last_connection = past.last_connection.max(outcome.session.key);
-        let began = Utc(outcome.time.0 - i64::try_from(outcome.took.as_micros()).unwrap_or(0));
-        if outcome.session.key > 0 && now.since(began) <= period {
-            past.recent.push(began);
-        }
-    })
-    .map_err(|error| Failure::new(Exit::Storage, chain(&error)))?;
-    past.recent.sort_unstable();
-    Ok(past)
-}
-
 impl Closing<'_> {
     /// Ends the run, or says that it can be resumed.
     pub(super) fn finish(
         &self,
         engine: Engine,
         tally: &Tally,
-        quiet: bool,
+        (quiet, end): (bool, Option<End>),
         (clock, stop): (Clock, &Stop),
     ) -> Result<Exit, Failure> {
         for damage in &tally.damage {
@@ -140,18 +115,36 @@ impl Closing<'_> {
             self.dir.discard("spool").map_err(storage)?;
         }
         let exit = match stop.exit() {
-            _ if ended && report.sums.expired + report.sums.in_doubt > 0 => Exit::Incomplete,
+            _ if ended
+                && report.sums.expired + report.sums.in_doubt + report.sums.cancelled > 0 =>
+            {
+                Exit::Incomplete
+            }
             _ if ended => Exit::Done,
             Some(signal) => signal,
+            None if end == Some(End::Halted) => Exit::Halted,
             None => Exit::Internal,
         };
         if !quiet || exit != Exit::Done {
             eprint!("{}", report.text());
         }
-        if !ended {
-            eprintln!("mailshot: {} rows are pending; run again to resume", report.sums.pending);
+        let pending = report.sums.pending;
+        match exit {
+            Exit::Halted => self.say_halted(pending)?,
+            _ if !ended => eprintln!("mailshot: {pending} rows are pending; run again to resume"),
+            _ => {}
         }
         Ok(exit)
+    }
+
+    /// Says what stands in the way of the rows that are left.
+    fn say_halted(&self, pending: u64) -> Result<(), Failure> {
+        eprintln!("mailshot: {pending} rows are pending and wait for a person");
+        for stop in status::stops(self.dir)?.iter().filter(|stop| stop.halted) {
+            eprintln!("    {}", status::stop_line(stop));
+            eprintln!("    {}", help(self.dir, &stop.scope));
+        }
+        Ok(())
     }
 
     /// Writes the accounting files and adds up.
@@ -203,6 +196,7 @@ impl Closing<'_> {
             expired: counts.expired.into(),
             pending: u64::from(unsettled) - at_intake,
             in_doubt: counts.in_doubt.into(),
+            cancelled: counts.cancelled.into(),
         }
     }
 
@@ -266,6 +260,7 @@ impl Closing<'_> {
             expired: sums.expired,
             pending: sums.pending,
             in_doubt: sums.in_doubt,
+            cancelled: book.counts().cancelled.into(),
             cpu_seconds: (engine.cpu_seconds > 0.0).then_some(engine.cpu_seconds),
         };
         let path = layout.file(TableName::Runs, started, facts, 0);

@@ -24,6 +24,8 @@ pub enum Exit {
     List = 4,
     /// The run ended, but some rows expired or are in doubt.
     Incomplete = 5,
+    /// What is left was halted by a receiver's reply or a threshold, and waits for a person.
+    Halted = 6,
     /// The disk is full or damaged; the run can be resumed.
     Storage = 8,
     /// Another process works on the campaign.
@@ -44,7 +46,8 @@ Exit codes:
     2  wrong command line
     3  campaign, template or key is wrong, or changed since the run began
     4  recipient list cannot be used
-    5  ended, but some rows expired or are in doubt (see the report)
+    5  ended, but some rows expired, are in doubt or were cancelled (see the report)
+    6  what is left was halted and waits for somebody to mend the cause (mailshot resume)
     8  spool or ledger could not be written; make room and run again to resume
    11  another mailshot works on this campaign
    14  this system forbids what delivery needs (io_uring)

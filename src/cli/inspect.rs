@@ -47,9 +47,9 @@ fn segment(path: &Path, out: &mut impl Write) -> Result<std::io::Result<()>, Fai
             Ok(record) => writeln!(
                 out,
                 "row {} attempt {} rendered {} to {} {} octets",
-                record.row,
-                record.attempt,
-                record.spooled,
+                record.head.row,
+                record.head.attempt,
+                record.head.spooled,
                 masked(record.rcpt_to),
                 record.message.len()
             ),

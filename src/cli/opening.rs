@@ -12,6 +12,7 @@ use aws_lc_rs::digest::{Context, SHA256, digest};
 
 use super::{Exit, Failure};
 use crate::campaign::{self, Campaign};
+use crate::destination::SiteNo;
 use crate::dkim::{Key, Signers};
 use crate::outcome::Row;
 use crate::prepare::{Letterhead, Press, Printed, Scratch, Turn};
@@ -120,7 +121,8 @@ impl Opened {
             let message = format!("row {row} (line {}) is excluded: {}", entry.line, reason.word());
             return Err(Failure::new(Exit::List, message));
         }
-        let turn = Turn { entry, attempt: 1, first_attempt: None };
+        let site = SiteNo(0);
+        let turn = Turn { entry, attempt: 1, first_attempt: None, site, source: None };
         let mut octets = Vec::new();
         let read = self.press.read(std::slice::from_ref(&turn), &mut octets);
         let ranges = read.map_err(|error| Failure::new(Exit::List, chain(&error)))?;
@@ -302,8 +304,11 @@ fn list(campaign: &Campaign) -> Result<(File, Layout), Vec<Problem>> {
         let help = "paths are relative to the campaign file";
         vec![Problem::new(recipients.file.place.clone(), what, help)]
     })?;
-    let options =
-        Options { delimiter: recipients.delimiter, address_column: &recipients.address.value };
+    let options = Options {
+        delimiter: recipients.delimiter,
+        address_column: &recipients.address.value,
+        engagement_column: recipients.engagement.as_ref().map(|column| &*column.value),
+    };
     let layout = Layout::read(&path.display().to_string(), &head, &options)?;
     Ok((list, layout))
 }

@@ -2,13 +2,14 @@
 //! nothing with `-q`; and `status.json` for whoever asks from outside.
 
 use std::io::IsTerminal;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::deliver::Live;
+use crate::outcome::Binding;
 use crate::rundir::RunDir;
 use crate::units::{Human, Tick, Utc};
 
@@ -32,9 +33,27 @@ pub(super) struct Status {
     pub(super) expired: u64,
     pub(super) in_doubt: u64,
     pub(super) failed: u64,
+    pub(super) cancelled: u64,
     pub(super) connections: u64,
     pub(super) messages_per_second: u64,
+    /// The groups with the most messages left.
+    pub(super) providers: Vec<Provider>,
 }
+
+/// Where one group stands.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub(super) struct Provider {
+    pub(super) name: String,
+    pub(super) left: u64,
+    pub(super) delivered: u64,
+    pub(super) deferred_attempts: u64,
+    pub(super) bounced: u64,
+    /// What keeps its messages waiting.
+    pub(super) binding: String,
+}
+
+/// Groups in a status.
+const PROVIDERS_SHOWN: usize = 20;
 
 /// Shows and writes how far the run is.
 pub(super) struct Progress {
@@ -47,6 +66,7 @@ pub(super) struct Progress {
     next_status: Tick,
     last: (Tick, u64),
     rate: u64,
+    groups: Vec<String>,
 }
 
 impl Progress {
@@ -69,7 +89,13 @@ impl Progress {
             next_status: now,
             last: (now, 0),
             rate: 0,
+            groups: Vec::new(),
         }
+    }
+
+    /// The names of the groups that are counted by themselves.
+    pub(super) fn of_groups(self, groups: Vec<String>) -> Progress {
+        Progress { groups, ..self }
     }
 
     /// Looks at the numbers; call it several times a second.
@@ -116,7 +142,8 @@ impl Progress {
         let delivered = read(&live.delivered);
         let (bounced, expired) = (read(&live.bounced), read(&live.expired));
         let (in_doubt, failed) = (read(&live.in_doubt), read(&live.failed));
-        let settled = delivered + bounced + expired + in_doubt + failed;
+        let cancelled = read(&live.cancelled);
+        let settled = delivered + bounced + expired + in_doubt + failed + cancelled;
         let since = now.since(self.last.0);
         if since >= STATUS_EVERY {
             let more = settled.saturating_sub(self.last.1);
@@ -136,9 +163,36 @@ impl Progress {
             expired,
             in_doubt,
             failed,
+            cancelled,
+            providers: self.providers(live),
             connections: read(&live.connections),
             messages_per_second: self.rate,
         }
+    }
+}
+
+impl Progress {
+    fn providers(&self, live: &Live) -> Vec<Provider> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut most: Vec<(u64, usize)> =
+            live.groups.iter().map(|group| read(&group.left)).zip(0..).collect();
+        most.retain(|(left, at)| *left > 0 && *at < self.groups.len());
+        most.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        most.truncate(PROVIDERS_SHOWN);
+        let one = |(left, at): (u64, usize)| {
+            let group = &live.groups[at];
+            let number = group.binding.load(Ordering::Relaxed);
+            let binding = Binding::from_number(number).unwrap_or(Binding::Nothing);
+            Provider {
+                name: self.groups[at].clone(),
+                left,
+                delivered: read(&group.delivered),
+                deferred_attempts: read(&group.deferred),
+                bounced: read(&group.bounced),
+                binding: binding.word().to_owned(),
+            }
+        };
+        most.into_iter().map(one).collect()
     }
 }
 
@@ -148,14 +202,21 @@ pub(super) fn words(status: &Status) -> String {
         "{} delivered · {} deferrals · {} bounced",
         status.delivered, status.deferred_attempts, status.bounced
     );
-    for (count, word) in
-        [(status.expired, "expired"), (status.in_doubt, "in doubt"), (status.failed, "failed")]
-    {
+    for (count, word) in [
+        (status.expired, "expired"),
+        (status.in_doubt, "in doubt"),
+        (status.failed, "failed"),
+        (status.cancelled, "cancelled"),
+    ] {
         if count > 0 {
             words.push_str(&format!(" · {count} {word}"));
         }
     }
     let (rate, connections) = (status.messages_per_second, status.connections);
     words.push_str(&format!(" · {rate}/s · {connections} connections"));
+    if let [first, _, ..] = &status.providers[..] {
+        let Provider { name, left, binding, .. } = first;
+        words.push_str(&format!(" · {name}: {left} left, waits for {binding}"));
+    }
     words
 }
