@@ -10,8 +10,10 @@
 
 pub(crate) mod campaign;
 pub(crate) mod keys;
+pub(crate) mod nameserver;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod providers;
 pub(crate) mod receiver;
 pub(crate) mod tables;
 pub(crate) mod witness;

@@ -35,8 +35,15 @@ impl Witness {
     /// When it cannot listen there.
     pub(crate) fn start_at(port: u16, behaviour: Behaviour, checks: Checks) -> Witness {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let sink = Sink::bind(Config { behaviour, checks, ..Config::plain(listen) });
-        let sink = sink.unwrap_or_else(|error| panic!("{error}"));
+        Witness::with(Config { behaviour, checks, ..Config::plain(listen) })
+    }
+
+    /// A receiver with this configuration.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub(crate) fn with(config: Config) -> Witness {
+        let sink = Sink::bind(config).unwrap_or_else(|error| panic!("{error}"));
         let (address, counters) = (sink.addresses()[0], sink.counters());
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -44,7 +51,7 @@ impl Witness {
         Witness { address, counters, stop, thread: Some(thread) }
     }
 
-    /// Where it listens on 127.0.0.1.
+    /// Where it listens; of several addresses the port of the first.
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
