@@ -27,13 +27,17 @@ pub struct Sums {
     pub pending: u64,
     /// Rows whose message may have arrived, held.
     pub in_doubt: u64,
+    /// Rows that the operator ended before their turn.
+    #[serde(default)]
+    pub cancelled: u64,
 }
 
 impl Sums {
     /// Whether every row has exactly one end.
     pub fn reconciles(&self) -> bool {
-        let Sums { rows, excluded, delivered, bounced, expired, pending, in_doubt } = *self;
-        rows == excluded + delivered + bounced + expired + pending + in_doubt
+        let Sums { rows, excluded, delivered, bounced, expired, pending, in_doubt, cancelled } =
+            *self;
+        rows == excluded + delivered + bounced + expired + pending + in_doubt + cancelled
     }
 }
 
@@ -160,13 +164,19 @@ impl Report {
             write!(outcomes, "{separator}{word} {count} ({share:.2} %)").expect("a string grows");
         }
         line(text, format_args!("  sent         {outcomes}"));
-        let Sums { rows, excluded, delivered, bounced, expired, pending, in_doubt } = *sums;
+        let Sums { rows, excluded, delivered, bounced, expired, pending, in_doubt, cancelled } =
+            *sums;
+        let cancelled = match cancelled {
+            0 => String::new(),
+            some => format!(" + {some} cancelled"),
+        };
         let mark = if sums.reconciles() { "✓" } else { "✗" };
         line(
             text,
             format_args!(
                 "  reconciled   {mark} {rows} = {excluded} excluded + {delivered} delivered + \
-                 {bounced} bounced + {expired} expired + {pending} pending + {in_doubt} in doubt"
+                 {bounced} bounced + {expired} expired + {pending} pending + {in_doubt} in \
+                 doubt{cancelled}"
             ),
         );
         for (reply, count) in &self.bounces {

@@ -1,4 +1,5 @@
-//! pipelines — every job under `pipelines/` runs as it stands and ends as its `expected.json` says.
+//! pipelines — every job under `pipelines/` runs as it stands and ends as its `expected.json` says;
+//! those that are only planned have an `expected-plan.json`, to which `tests/plan.rs` holds them.
 
 mod support;
 
@@ -21,10 +22,14 @@ fn every_pipeline_ends_as_expected() {
     let pipelines = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
     let mut seen = 0;
     for entry in fs::read_dir(pipelines).expect("the pipelines") {
-        run(&entry.expect("a pipeline").path());
+        let pipeline = entry.expect("a pipeline").path();
+        if pipeline.join("expected-plan.json").exists() {
+            continue;
+        }
+        run(&pipeline);
         seen += 1;
     }
-    assert!(seen > 0, "there is a pipeline");
+    assert!(seen > 0, "there is a pipeline that runs");
 }
 
 /// Runs a copy of a job against a receiver of its own; only the route's port and the place of the
