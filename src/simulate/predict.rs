@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crossbeam::channel::unbounded;
+use rustix::fs::statvfs;
 
 use super::calendar::Calendar;
 use super::ring::STALLED;
@@ -32,6 +33,10 @@ use crate::units::{Tick, Utc};
 const SEGMENTS: usize = 16;
 /// Room for some 300 messages of the simulation.
 const SEGMENT_BYTES: usize = 64 << 10;
+/// Where files are in memory.
+const MEMORY: &str = "/dev/shm";
+/// Room in the ledger for a row: measured are 330 octets with a deferral of 2 %; three times that.
+const ROW_BYTES: u64 = 1 << 10;
 /// The name of the run in its ledger.
 const RUN: &str = "simulated";
 
@@ -169,13 +174,22 @@ pub enum PredictError {
 /// When there are not as many counts of rows as sites.
 pub fn predict(plan: &Plan<'_>) -> Result<Prediction, PredictError> {
     assert_eq!(plan.rows.len(), plan.settings.sites.len(), "each site has a count of rows");
-    // Nothing of it is worth a disk.
-    let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
+    let directory = directory(plan.rows.iter().map(|rows| u64::from(*rows)).sum())?;
     let (ledger_dir, spool_dir) = (directory.path().join("ledger"), directory.path().join("spool"));
     std::fs::create_dir(&ledger_dir)?;
     std::fs::create_dir(&spool_dir)?;
     run(plan, &ledger_dir, &spool_dir)?;
     add_up(plan, &ledger_dir)
+}
+
+/// A directory for spool and ledger of so many rows: in memory, as nothing of it is worth a disk,
+/// where there is room (containers often have 64 MiB).
+fn directory(rows: u64) -> std::io::Result<tempfile::TempDir> {
+    let free = statvfs(MEMORY).map_or(0, |of| of.f_bavail * of.f_frsize);
+    match free / ROW_BYTES > rows {
+        true => tempfile::tempdir_in(MEMORY).or_else(|_| tempfile::tempdir()),
+        false => tempfile::tempdir(),
+    }
 }
 
 fn run(plan: &Plan<'_>, ledger_dir: &Path, spool_dir: &Path) -> Result<(), PredictError> {
